@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A distribution's kernel as unpacked by scripts/fetch-packages: its modules,
+and an initramfs made of them."""
+
+import lzma
+import os
+import re
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GUEST = HERE / 'guest'
+
+
+class HostError(Exception):
+    """The host cannot do its job; the text is for people."""
+
+
+def tool(*command, **kwargs):
+    """Run a program and return its output; a failure is reported with what it said."""
+    path = os.environ.get('PATH', '') + ':/usr/sbin:/sbin'
+    try:
+        done = subprocess.run([str(word) for word in command], env={**os.environ, 'PATH': path},
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    except FileNotFoundError:
+        raise HostError(f'{command[0]} is missing: run make deps') from None
+    if done.returncode:
+        said = done.stderr.decode(errors='replace').strip() or f'status {done.returncode}'
+        raise HostError(f'{command[0]} failed: {said}')
+    return done.stdout
+
+
+def decompress(data):
+    if data.startswith(b'\xfd7zXZ\0'):
+        return lzma.LZMADecompressor().decompress(data)
+    if data.startswith(b'\x28\xb5\x2f\xfd'):
+        return tool('zstd', '-dcq', input=data)
+    return data
+
+
+def unpack_kernel(vmlinuz):
+    """What a bzImage holds, found by the fields of its boot header."""
+    file = vmlinuz.read_bytes()
+    setup_sectors = file[0x1f1] or 4
+    offset, length = struct.unpack_from('<II', file, 0x248)
+    start = (setup_sectors + 1) * 512 + offset
+    vmlinux = decompress(file[start:start + length])
+    if not vmlinux.startswith(b'\x7fELF'):
+        raise HostError(f'{vmlinuz}: how this kernel is compressed is not known')
+    return vmlinux
+
+
+def default_kernel(build):
+    """The newest kernel there is an image of, None without any."""
+    numbers = lambda kver: [int(n) for n in re.findall(r'\d+', kver)]
+    return max((p.parents[1].name for p in build.glob('*/image/boot')), key=numbers, default=None)
+
+
+class Kernel:
+    def __init__(self, build, kver):
+        self.kver = kver
+        self.keep = build / kver / 'hosts'
+        self.image = build / kver / 'image'
+        self.vmlinuz = self.image / 'boot' / f'vmlinuz-{kver}'
+        if not self.vmlinuz.exists():
+            raise HostError(f'{self.vmlinuz} is missing: run scripts/fetch-packages '
+                            f'{self.image} linux-image-{kver}')
+
+    def vmlinux(self):
+        """The kernel proper, taken out of its self-unpacking file: emulated CPUs unpack slowly.
+
+        The copy carries the time stamp of the file it came from, which tells whether it is current."""
+        stamp = self.vmlinuz.stat().st_mtime_ns
+        kept = self.keep / 'vmlinux'
+        if not kept.exists() or kept.stat().st_mtime_ns != stamp:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.keep) as file:
+                file.write(unpack_kernel(self.vmlinuz))
+                file.flush()
+                os.utime(file.name, ns=(stamp, stamp))
+                kept.unlink(missing_ok=True)
+                os.link(file.name, kept)
+        return kept
+
+    def modules(self, *names):
+        """Files of the named modules and all they depend on, in the order to load them."""
+        files = []
+        for name in names:
+            shown = tool('modprobe', '-d', self.image, '-S', self.kver, '--show-depends', name)
+            for line in shown.decode().splitlines():
+                kind, _, file = line.strip().partition(' ')
+                if kind == 'insmod' and Path(file.strip()) not in files:
+                    files.append(Path(file.strip()))
+        return files
+
+
+def module_name(file):
+    return file.name.partition('.')[0].replace('-', '_')
+
+
+def module_field(file, field):
+    """A field of modinfo, or 'none'; a module has a version only if its author set one."""
+    return tool('modinfo', '-F', field, file).decode().strip() or 'none'
+
+
+def copy_module(source, target):
+    """Unpack a module and leave out what only debuggers read: most of its size."""
+    target.write_bytes(decompress(source.read_bytes()))
+    tool('objcopy', '--strip-debug', '-R', '.BTF', '-R', '.BTF_ids', target)
+
+
+def write_initramfs(target, folder, modules, files):
+    """Pack busybox, the guest's init, modules to load in this order, and {name: text}."""
+    for name in 'bin', 'dev', 'modules', 'proc', 'run', 'sys', 'tmp':
+        (folder / name).mkdir(parents=True)
+    busybox = next((p for p in map(Path, ('/bin/busybox', '/usr/bin/busybox')) if p.exists()), None)
+    if not busybox:
+        raise HostError('busybox is missing: run make deps')
+    tool('cp', busybox, folder / 'bin/busybox')
+    tool('cp', GUEST / 'init', folder / 'init')
+    for module in modules:
+        copy_module(module, folder / 'modules' / f'{module_name(module)}.ko')
+    files = {'modules/order': ''.join(f'{module_name(m)}.ko\n' for m in modules), **files}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    names = '\0'.join(sorted(str(p.relative_to(folder)) for p in folder.rglob('*')))
+    target.write_bytes(tool('cpio', '-o', '-0', '-H', 'newc', '--quiet',
+                            cwd=folder, input=names.encode()))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Judge a run by its console log.
+
+A host counts as crashed until its log holds the verdict line of this run, and
+a kernel that complained is a failed host whatever the verdict says."""
+
+import re
+from dataclasses import dataclass
+
+STAMP = r'^(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?'
+
+# How the kernel's reports of its own misbehaviour begin. The two lines that
+# every module built outside the kernel earns ("loading out-of-tree module
+# taints kernel", "module verification failed: signature and/or required key
+# missing - tainting kernel") match none of them.
+COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
+    r'BUG[: ]', r'WARNING: ', r'Oops: ', r'kernel BUG at ', r'Kernel panic ',
+    r'INFO: task .* blocked for more than', r'(?:rcu: )?INFO: rcu_\w+ .*stall',
+    r'unchecked MSR access error: ', r'UBSAN: ', r'general protection fault[,:] ',
+    r'invalid opcode: ', r'divide error: ', r'double fault: ', r'stack segment: ',
+    r'.*: refcount_t: ', r'.* Objects remaining in ',
+    r'Unknown symbol ', r'kvm\w*: .*disagrees about version of symbol',
+    r'Call Trace:',
+)) + ')')
+
+# After these nothing more can come.
+FATAL = re.compile(STAMP + r'Kernel panic ', re.M)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    status: int = 125
+    reason: str = ''
+
+
+def lines_of(console):
+    return console.replace('\r', '').split('\n')
+
+
+def final_line(console, token):
+    """What follows the token in the verdict line, None without a whole one."""
+    found = re.search(rf'^{token} (.*)\n', console.replace('\r', ''), re.M)
+    return found and found[1]
+
+
+def is_over(console, token):
+    return final_line(console, token) is not None or FATAL.search(console) is not None
+
+
+def judge(console, token, limit=None):
+    """The verdict on a run that has ended; limit: it was stopped after so many seconds."""
+    lines = lines_of(console)
+    for line in lines:
+        if COMPLAINT.match(line):
+            return Verdict(reason='the kernel complained: ' + line.strip())
+    final = final_line(console, token)
+    if final is None:
+        last = next((line.strip() for line in reversed(lines) if line.strip()), 'none')
+        what = f'hung, stopped after {limit} s' if limit else 'crashed: the emulator ended early'
+        return Verdict(reason=f'{what}; last console line: {last}')
+    kind, _, rest = final.partition(' ')
+    if kind == 'exit' and rest.isdecimal():
+        return Verdict(status=int(rest))
+    return Verdict(reason=rest if kind == 'failed' else f'verdict not understood: {final}')
