@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The only entry point; "make help" lists what it does.
+
+KVM_NMI_VERSION := 0.1
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+MAKEFLAGS += --no-print-directory
+
+# Empty when there is no such kernel: "modules" then says what there is. Not
+# every target needs one, and "deps" may yet install it.
+wanted := $(KVER)
+override KVER := $(shell KVER='$(wanted)' scripts/kernel 2>/dev/null)
+export KVER KVM_NMI_VERSION
+
+series := $(shell echo $(KVER) | cut -d. -f1,2)
+out := build/$(KVER)
+graft := $(out)/graft
+modules := $(out)/kvm-intel.ko $(out)/kvm-amd.ko
+
+cocci := $(sort $(wildcard arch/x86/kvm/*/*.cocci))
+ours := $(sort $(wildcard arch/x86/kvm/*.[ch] arch/x86/kvm/*/*.[ch]))
+
+all: modules
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make               build kvm-intel.ko and kvm-amd.ko (KVER= chooses the kernel)
+ifeq ($(KVER),)
+modules:
+	@KVER='$(wanted)' scripts/kernel
+else
+modules: $(modules)
+endif
+
+# A package that replaces another keeps its files' times, which may be older
+# than what was made from the one before. When dpkg did it is in its lists.
+dpkg-lists := $(wildcard $(foreach package,linux-source-$(series) linux-headers-$(KVER),\
+	/var/lib/dpkg/info/$(package).list /var/lib/dpkg/info/$(package):*.list))
+
+$(out)/src/.version: scripts/unpack-source $(dpkg-lists)
+	@scripts/unpack-source $(out)/src
+
+# Editing a file of ours compiles it again; only another set of files, or
+# another semantic patch, needs a new graft.
+ifneq ($(file <$(graft)/.inputs),$(strip $(cocci) $(ours)))
+$(graft)/.inputs: FORCE
+endif
+$(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
+	@scripts/graft $(out)/src . $(graft)
+	@echo $(strip $(cocci) $(ours)) > $@
+
+# The .ko are for loading: the debug information stays in the grafted tree. BTF
+# needs the vmlinux that a headers package does not have, and is asked for here
+# by nobody.
+$(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
+	@echo "compiling kvm-intel.ko and kvm-amd.ko for $(KVER)"
+	@$(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C /lib/modules/$(KVER)/build \
+		M=$(CURDIR)/$(graft)/arch/x86/kvm CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1 | \
+		sed -u 's|$(CURDIR)/$(graft)/||g'
+	@for module in $(notdir $(modules)); do \
+		objcopy --strip-debug $(graft)/arch/x86/kvm/$$module $(out)/$$module; \
+	done
+
+## make clean         remove build/, except the packages fetched for the hosts
+clean:
+	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
+
+FORCE:
+.PHONY: all help modules clean FORCE
+.DELETE_ON_ERROR:
