@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the NMI selftests share: test cases and their results, a VM whose guest
+ * logs every event it takes, and the little protocol between guest and host.
+ *
+ * A guest reports progress by writing a stage number to a port. The host runs
+ * the vCPU to a stage, looks, sends something, and runs on. Between two stages
+ * nothing else may end KVM_RUN: any other exit fails the case and is decoded.
+ * Where the guest stops is therefore exact, and so are the claims made about
+ * the instruction at which an NMI arrives.
+ */
+#ifndef NMI_TEST_H
+#define NMI_TEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "compat.h"
+
+/* --- cases and results ------------------------------------------------- */
+
+/*
+ * Each case runs in a process of its own, so a case that dies or hangs takes
+ * nothing with it. The claim is what the TAP line says.
+ */
+struct test_case {
+	const char *claim;
+	void (*run)(void);
+};
+
+int run_cases(const struct test_case *cases, unsigned int nr);
+
+/* Both end the case at once. The reason is printed with the TAP line. */
+void __attribute__((noreturn, format(printf, 1, 2))) skip(const char *fmt, ...);
+void __attribute__((noreturn, format(printf, 3, 4)))
+fail_at(const char *file, int line, const char *fmt, ...);
+
+#define FAIL(fmt, ...) fail_at(__FILE__, __LINE__, fmt, ##__VA_ARGS__)
+
+/*
+ * A case without a check cannot fail and does not pass. With NMI_TEST_WRONG set
+ * in the environment every check expects the opposite, so that each case can be
+ * seen to fail.
+ */
+bool holds(bool condition);
+
+#define CHECK(condition, fmt, ...)					\
+	do {								\
+		if (!holds(condition))					\
+			FAIL("not true: %s: " fmt, #condition, ##__VA_ARGS__); \
+	} while (0)
+
+#define CHECK_EQ(got, want)						\
+	do {								\
+		uint64_t got_ = (got), want_ = (want);			\
+									\
+		if (!holds(got_ == want_))				\
+			FAIL("%s is 0x%lx, expected %s = 0x%lx",	\
+			     #got, got_, #want, want_);			\
+	} while (0)
+
+/* --- the four ways NMIs reach a guest ---------------------------------- */
+
+enum nmi_path { VMX_VIRTUAL_NMIS, VMX_SOFT, SVM_VNMI, SVM_IRET };
+
+enum nmi_path nmi_path(void);
+
+/* Reads a parameter of the loaded vendor module; false when it has none. */
+bool vendor_param(const char *name, char *value, size_t size);
+
+/*
+ * Software that has to guess the end of blocking cannot see the IRET of a guest
+ * that keeps IRQs off, unless it sets a breakpoint there (soft_vnmi_exact).
+ */
+void require_window_with_irqs_off(void);
+
+/* For promises about the IRET itself, which only hardware keeps. */
+void require_iret_tracked(void);
+
+/* --- shared by guest and host ------------------------------------------ */
+
+#define RFLAGS_FIXED	0x00002
+#define RFLAGS_CF	0x00001
+#define RFLAGS_TF	0x00100
+#define RFLAGS_IF	0x00200
+#define RFLAGS_DF	0x00400
+#define RFLAGS_OF	0x00800
+#define RFLAGS_RF	0x10000
+
+#define STAGE_PORT	0xf1
+#define STAGE_NESTED	0xbad		/* an NMI hit the NMI handler */
+
+#define IRQ_VECTOR	0x60
+#define EVENT_LOG_SIZE	64
+
+struct guest_regs {
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
+	uint64_t rdi, rsi, rbp, rbx, rdx, rcx, rax;
+	uint64_t vector, error;
+	uint64_t rip, cs, rflags, rsp, ss;
+};
+
+struct event_log {
+	uint32_t nr;			/* events of all vectors */
+	uint32_t nr_nmis;
+	uint32_t in_nmi;
+	struct guest_regs event[EVENT_LOG_SIZE];
+};
+
+extern struct event_log guest_log;
+
+/* --- guest side --------------------------------------------------------- */
+
+/* Bounds of the NMI entry; an NMI in between is a nested one. */
+extern char event_entry_2[], event_iret_2[], event_end_2[];
+extern char event_entry_6[], event_entry_13[], event_entry_14[];
+
+static inline void guest_stage(uint32_t stage)
+{
+	asm volatile("outl %0, %1" : : "a"(stage), "N"(STAGE_PORT) : "memory");
+}
+
+static inline void guest_irqs_on(void)
+{
+	asm volatile("sti; nop" : : : "memory");
+}
+
+static inline void guest_irqs_off(void)
+{
+	asm volatile("cli" : : : "memory");
+}
+
+/* --- host side ---------------------------------------------------------- */
+
+/*
+ * A VM with one vCPU whose guest logs exceptions, NMIs and IRQ_VECTOR and then
+ * calls on_event (may be NULL), still inside the handler.
+ */
+struct kvm_vcpu *create_vm(void (*guest)(void),
+			   void (*on_event)(struct guest_regs *regs));
+
+/* Prepare a further vCPU of such a VM to take events. */
+void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs));
+
+enum gate { INTERRUPT_GATE = 14, TRAP_GATE = 15 };
+
+void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
+	      int ist);
+void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
+
+void send_nmi(struct kvm_vcpu *vcpu);
+
+/* An MSI in NMI mode, the way to reach a vCPU that is running. */
+void send_nmi_by_msi(struct kvm_vm *vm, uint8_t apic_id);
+
+/* Run until the guest reports a stage; run_to() also says which it must be. */
+uint32_t next_stage(struct kvm_vcpu *vcpu);
+void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
+	       const char *file, int line);
+#define run_to(vcpu, stage) run_to_at(vcpu, stage, #stage, __FILE__, __LINE__)
+
+/* Finish the OUT of the stage just reported: RIP is then behind it. */
+void finish_stage(struct kvm_vcpu *vcpu);
+
+/* Unexpected end of KVM_RUN: say what and where, and fail. */
+void __attribute__((noreturn)) fail_on_exit(struct kvm_vcpu *vcpu);
+
+const struct event_log *read_log(struct kvm_vcpu *vcpu);
+const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr);
+
+#endif

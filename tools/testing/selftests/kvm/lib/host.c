@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The host's side of a test: build the VM, run it from stage to stage, and name
+ * every end of KVM_RUN that was not expected.
+ */
+#include "nmi_test.h"
+
+extern void (*guest_on_event)(struct guest_regs *regs);
+extern char event_entry_1[], event_entry_3[], event_entry_0x60[];
+
+/* One 16-byte descriptor of a 64-bit IDT. */
+struct gate64 {
+	uint16_t offset_low, selector;
+	uint8_t ist, type;
+	uint16_t offset_mid;
+	uint32_t offset_high, zero;
+} __attribute__((packed));
+
+void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
+	      int ist)
+{
+	uint64_t offset = (uint64_t)entry;
+	struct kvm_sregs sregs;
+	struct gate64 *idt;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	idt = addr_gva2hva(vcpu->vm, sregs.idt.base);
+	idt[vector] = (struct gate64) {
+		.offset_low = offset, .offset_mid = offset >> 16,
+		.offset_high = offset >> 32, .selector = sregs.cs.selector,
+		.ist = ist, .type = 0x80 | gate,
+	};
+}
+
+void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top)
+{
+	struct kvm_sregs sregs;
+	char *tss;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	tss = addr_gva2hva(vcpu->vm, sregs.tr.base);
+	memcpy(tss + 28 + 8 * ist, &stack_top, sizeof(stack_top));
+}
+
+void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs))
+{
+	guest_on_event = on_event;
+	sync_global_to_guest(vcpu->vm, guest_on_event);
+
+	compat_init_idt(vcpu);
+	set_gate(vcpu, 1, event_entry_1, INTERRUPT_GATE, 0);
+	set_gate(vcpu, 2, event_entry_2, INTERRUPT_GATE, 0);
+	set_gate(vcpu, 3, event_entry_3, INTERRUPT_GATE, 0);
+	set_gate(vcpu, 6, event_entry_6, INTERRUPT_GATE, 0);
+	set_gate(vcpu, 13, event_entry_13, INTERRUPT_GATE, 0);
+	set_gate(vcpu, 14, event_entry_14, INTERRUPT_GATE, 0);
+	set_gate(vcpu, IRQ_VECTOR, event_entry_0x60, INTERRUPT_GATE, 0);
+}
+
+struct kvm_vcpu *create_vm(void (*guest)(void),
+			   void (*on_event)(struct guest_regs *regs))
+{
+	struct kvm_vcpu *vcpu;
+
+	vm_create_with_one_vcpu(&vcpu, guest);
+	init_events(vcpu, on_event);
+	return vcpu;
+}
+
+void send_nmi(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_NMI, NULL);
+}
+
+void send_nmi_by_msi(struct kvm_vm *vm, uint8_t apic_id)
+{
+	struct kvm_msi msi = {
+		.address_lo = APIC_DEFAULT_GPA | apic_id << 12,
+		.data = APIC_DM_NMI,
+	};
+	int r = __vm_ioctl(vm, KVM_SIGNAL_MSI, &msi);
+
+	TEST_ASSERT(r == 1, "KVM_SIGNAL_MSI: returned %d, errno %d", r, errno);
+}
+
+static bool at_stage(struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	return run->exit_reason == KVM_EXIT_IO && run->io.port == STAGE_PORT;
+}
+
+static void print_position(struct kvm_vcpu *vcpu)
+{
+	const struct event_log *log = read_log(vcpu);
+	struct kvm_vcpu_events events;
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	vcpu_events_get(vcpu, &events);
+	printf("guest at rip 0x%llx rsp 0x%llx rflags 0x%llx, %u events, %u NMIs\n",
+	       regs.rip, regs.rsp, regs.rflags, log->nr, log->nr_nmis);
+	printf("NMI pending %u, injected %u, masked %u\n", events.nmi.pending,
+	       events.nmi.injected, events.nmi.masked);
+}
+
+void fail_on_exit(struct kvm_vcpu *vcpu)
+{
+	uint32_t reason = vcpu->run->exit_reason;
+	struct ucall uc;
+
+	print_position(vcpu);
+	if (reason == KVM_EXIT_INTERNAL_ERROR)
+		FAIL("KVM internal error, suberror %u", vcpu->run->internal.suberror);
+	if (reason == KVM_EXIT_FAIL_ENTRY)
+		FAIL("VM entry failed, hardware reason 0x%llx",
+		     vcpu->run->fail_entry.hardware_entry_failure_reason);
+	if (reason == KVM_EXIT_IO && get_ucall(vcpu, &uc) == UCALL_UNHANDLED)
+		FAIL("exception %lu that the guest has no handler for", uc.args[0]);
+	FAIL("unexpected exit: %s", exit_reason_str(reason));
+}
+
+static void fail_nested(struct kvm_vcpu *vcpu)
+{
+	const struct event_log *log = read_log(vcpu);
+	const struct guest_regs *nmi = nmi_nr(log, log->nr_nmis);
+
+	print_position(vcpu);
+	FAIL("NMI %u hit the handler of NMI %u at rip 0x%lx (IRET is at 0x%lx)",
+	     log->nr_nmis, log->nr_nmis - 1, nmi->rip, (uint64_t)event_iret_2);
+}
+
+uint32_t next_stage(struct kvm_vcpu *vcpu)
+{
+	uint32_t stage;
+
+	if (__vcpu_run(vcpu)) {
+		if (errno != EINTR)
+			FAIL("KVM_RUN: %s", strerror(errno));
+		print_position(vcpu);
+		FAIL("the guest reported no further stage in time");
+	}
+	if (!at_stage(vcpu))
+		fail_on_exit(vcpu);
+
+	memcpy(&stage, (char *)vcpu->run + vcpu->run->io.data_offset, sizeof(stage));
+	if (stage == STAGE_NESTED)
+		fail_nested(vcpu);
+	return stage;
+}
+
+void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
+	       const char *file, int line)
+{
+	uint32_t got = next_stage(vcpu);
+
+	if (got != stage)
+		fail_at(file, line, "guest is at stage %u, expected %s (%u)",
+			got, name, stage);
+}
+
+void finish_stage(struct kvm_vcpu *vcpu)
+{
+	vcpu_run_complete_io(vcpu);
+}
+
+const struct event_log *read_log(struct kvm_vcpu *vcpu)
+{
+	sync_global_from_guest(vcpu->vm, guest_log);
+	return &guest_log;
+}
+
+const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr)
+{
+	unsigned int i, seen = 0;
+
+	for (i = 0; i < log->nr && i < EVENT_LOG_SIZE; i++)
+		if (log->event[i].vector == NMI_VECTOR && ++seen == nr)
+			return &log->event[i];
+
+	FAIL("NMI %u did not arrive, only %u did", nr, seen);
+}

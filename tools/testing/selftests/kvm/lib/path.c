@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Which of the four NMI paths this machine's module takes, and what a test may
+ * therefore expect of it.
+ */
+#include "nmi_test.h"
+
+static bool read_param(const char *module, const char *name, char *value, size_t size)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", module, name);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	if (!fgets(value, size, f))
+		value[0] = 0;
+	value[strcspn(value, "\n")] = 0;
+	fclose(f);
+	return true;
+}
+
+static bool is_intel(void)
+{
+	return !access("/sys/module/kvm_intel", F_OK);
+}
+
+bool vendor_param(const char *name, char *value, size_t size)
+{
+	return read_param(is_intel() ? "kvm_intel" : "kvm_amd", name, value, size);
+}
+
+static bool param_is_yes(const char *name)
+{
+	char value[8];
+
+	return vendor_param(name, value, sizeof(value)) && value[0] == 'Y';
+}
+
+/* Both modules report vnmi=N when the CPU cannot do it. */
+enum nmi_path nmi_path(void)
+{
+	if (is_intel())
+		return param_is_yes("vnmi") ? VMX_VIRTUAL_NMIS : VMX_SOFT;
+	return param_is_yes("vnmi") ? SVM_VNMI : SVM_IRET;
+}
+
+void require_window_with_irqs_off(void)
+{
+	if (nmi_path() == VMX_SOFT && !param_is_yes("soft_vnmi_exact"))
+		skip("soft vNMI without return breakpoint opens the window with IRQs on only");
+}
+
+void require_iret_tracked(void)
+{
+	if (nmi_path() == VMX_SOFT)
+		skip("soft vNMI does not see the IRET");
+}
