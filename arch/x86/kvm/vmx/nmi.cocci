@@ -1,0 +1,169 @@
+/// KVM: VMX: Move guest NMI handling to files of its own
+///
+/// Injection, blocking and windows of guest NMIs move from vmx.c to nmi.c (the
+/// virtual-NMI hardware path) and soft_vnmi.c (CPUs without it). vmx.c keeps one
+/// call before each entry and one after each exit, both behind the existing
+/// "NMIs are known to be open" flag of the VMCS, and calls where an NMI leaves
+/// the beaten track: an aborted delivery, a task gate, INIT and RESET.
+///
+/// One rule now decides for all exits whether an IRET did not retire, so the
+/// handlers of EPT violations, PML-full and notify exits lose theirs.
+//# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
+//# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
+//# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
+//# matches: create 1 free 1 reset 1
+//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 shared 1
+//# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
+//# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
+
+@take_out@
+symbol vcpu, vmx, gpa, true, false, enable_vnmi;
+type T;
+identifier fn =~ "^(vmx_enable_nmi_window|vmx_inject_nmi|vmx_get_nmi_mask|vmx_set_nmi_mask|vmx_nmi_blocked|vmx_nmi_allowed|handle_nmi_window|vmx_recover_nmi_blocking)$";
+parameter list params;
+position p;
+@@
+- T fn@p(params) { ... }
+
+@ept_violation@
+identifier qual;
+position p;
+@@
+  qual = vmx_get_exit_qual@p(vcpu);
+- if (!(to_vmx(vcpu)->idt_vectoring_info & VECTORING_INFO_VALID_MASK) &&
+-     enable_vnmi &&
+-     (qual & INTR_INFO_UNBLOCK_NMI))
+-	vmcs_set_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
+  gpa = vmcs_read64(GUEST_PHYSICAL_ADDRESS);
+
+@pml_full@
+identifier qual;
+position p;
+@@
+  handle_pml_full@p(struct kvm_vcpu *vcpu)
+  {
+-	unsigned long qual;
+	trace_kvm_pml_full(vcpu->vcpu_id);
+-	qual = vmx_get_exit_qual(vcpu);
+-	if (!(to_vmx(vcpu)->idt_vectoring_info & VECTORING_INFO_VALID_MASK) &&
+-	    enable_vnmi &&
+-	    (qual & INTR_INFO_UNBLOCK_NMI))
+-		vmcs_set_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
+	return 1;
+  }
+
+@notify@
+identifier qual;
+position p;
+@@
+- if (enable_vnmi && (qual & INTR_INFO_UNBLOCK_NMI))
+-	vmcs_set_bits@p(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
+
+@enter@
+position p;
+@@
+- if (unlikely(!enable_vnmi &&
+-	      vmx->loaded_vmcs->soft_vnmi_blocked))
+-	vmx->loaded_vmcs->entry_time = ktime_get@p();
++ if (unlikely(!vmx->loaded_vmcs->nmi_known_unmasked))
++	vmx_nmi_enter(vmx);
+
+@exit@
+position p;
+@@
+- vmx_recover_nmi_blocking@p(vmx);
++ if (unlikely(!vmx->loaded_vmcs->nmi_known_unmasked))
++	vmx_nmi_exit(vmx);
+
+@soft_exit@
+statement S;
+position p;
+@@
+- if (unlikely(!enable_vnmi@p &&
+-	      vmx->loaded_vmcs->soft_vnmi_blocked)) S
+
+@aborted@
+position p;
+@@
+- vcpu->arch.nmi_injected = true;
+- vmx_set_nmi_mask@p(vcpu, false);
++ vmx_nmi_delivery_aborted(vcpu);
+
+@task_gate@
+position p;
+@@
+- vcpu->arch.nmi_injected = false;
+- vmx_set_nmi_mask@p(vcpu, true);
++ vmx_nmi_took_task_gate(vcpu);
+
+@create@
+position p;
+@@
+  INIT_LIST_HEAD@p(&vmx->pi_wakeup_list);
++ vmx_nmi_create(vcpu);
+
+@free@
+position p;
+@@
+  nested_vmx_free_vcpu@p(vcpu);
++ vmx_nmi_free(vcpu);
+
+@reset@
+position p;
+@@
+  vmcs_write32@p(GUEST_INTERRUPTIBILITY_INFO, 0);
++ vmx_nmi_reset(vcpu);
+
+@vmcs_state@
+position p;
+@@
+  struct loaded_vmcs {
+  ...
+  bool nmi_known_unmasked@p;
++ /* NMIs are blocked; without virtual NMIs the CPU does not know */
++ bool soft_nmi_blocked;
+  ...
+  };
+
+@soft_state@
+position p;
+@@
+  struct loaded_vmcs {
+  ...
+- int soft_vnmi_blocked@p;
+- ktime_t entry_time;
+- s64 vnmi_blocked_time;
+  ...
+  };
+
+@vcpu_state@
+position p;
+@@
+  struct vcpu_vmx {
+  ...
+  struct loaded_vmcs *loaded_vmcs@p;
++ struct vmx_nmi nmi;
+  ...
+  };
+
+@declared@
+type T;
+identifier fn =~ "^(vmx_nmi_blocked|vmx_get_nmi_mask|vmx_set_nmi_mask)$";
+parameter list params;
+position p;
+@@
+- T fn@p(params);
+
+@include@
+position p;
+@@
++ #include "nmi.h"
++
+  struct vcpu_vmx@p { ... };
+
+@shared@
+position p;
+@@
+- static void vmx_clear_hlt@p(struct kvm_vcpu *vcpu)
++ void vmx_clear_hlt(struct kvm_vcpu *vcpu)
+  { ... }

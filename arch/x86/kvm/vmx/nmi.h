@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Guest NMIs on Intel CPUs: what kvm_x86_ops, the exit handlers and nested
+ * virtualization call.
+ *
+ *   nmi.c        injection, blocking, windows; the virtual-NMI hardware path
+ *   soft_vnmi.c  VMCSs without virtual NMIs: blocking tracked in software
+ */
+#ifndef __KVM_X86_VMX_NMI_H
+#define __KVM_X86_VMX_NMI_H
+
+#include <linux/hrtimer.h>
+#include <linux/kvm_types.h>
+
+struct loaded_vmcs;
+struct vcpu_vmx;
+
+/*
+ * Per vCPU.  Whether NMIs are blocked is a property of the VMCS: the blocking
+ * bit where virtual NMIs are on, loaded_vmcs.soft_nmi_blocked elsewhere.
+ */
+struct vmx_nmi {
+	u64 since;			/* TSC of the injection, 0: not blocked */
+	/* The VMCS whose last exit was a fault of IRET, and the vector */
+	struct loaded_vmcs *iret_fault;
+	u8 iret_fault_vector;
+
+	struct hrtimer timer;		/* makes an exit for an NMI that waits */
+	bool waiting;			/* soft vNMI: an NMI waits, time counts */
+	ktime_t mark;			/* time has been counted up to here */
+	s64 waited_ns;			/* guest and halted time since it waits */
+};
+
+/* kvm_x86_ops */
+void vmx_inject_nmi(struct kvm_vcpu *vcpu);
+int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection);
+bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu);
+void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked);
+void vmx_enable_nmi_window(struct kvm_vcpu *vcpu);
+
+/* vmx.c */
+void vmx_nmi_create(struct kvm_vcpu *vcpu);
+void vmx_nmi_free(struct kvm_vcpu *vcpu);
+void vmx_nmi_reset(struct kvm_vcpu *vcpu);
+void vmx_nmi_enter(struct vcpu_vmx *vmx);
+void vmx_nmi_exit(struct vcpu_vmx *vmx);
+void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
+void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu);
+int handle_nmi_window(struct kvm_vcpu *vcpu);
+
+/* Defined in vmx.c, called by nmi.c */
+void vmx_clear_hlt(struct kvm_vcpu *vcpu);
+
+/* nested.c */
+bool vmx_nmi_blocked(struct kvm_vcpu *vcpu);
+void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu);
+void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility);
+u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx);
+
+/* soft_vnmi.c, called by nmi.c for a VMCS without virtual NMIs */
+void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause);
+void soft_vnmi_block(struct vcpu_vmx *vmx);
+bool soft_vnmi_blocked(struct kvm_vcpu *vcpu);
+void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause);
+void soft_vnmi_wait(struct vcpu_vmx *vmx);
+void soft_vnmi_enter(struct vcpu_vmx *vmx);
+void soft_vnmi_exit(struct vcpu_vmx *vmx);
+
+#endif /* __KVM_X86_VMX_NMI_H */

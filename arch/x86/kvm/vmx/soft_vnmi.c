@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Soft vNMI: NMI blocking for a VMCS without virtual NMIs.
+ *
+ * On such a CPU nothing tells software that the guest's NMI handler has
+ * returned.  Blocking is therefore a flag, set at injection and cleared at the
+ * first of
+ *
+ *   the IRQ window  The guest can take an interrupt.  A handler keeps IRQs off
+ *		     until its IRET, so this is the end of the handler or later.
+ *   the timeout     An NMI has waited for soft_vnmi_timeout_ms of the guest's
+ *		     own time.  Taken in a handler that did not return, it
+ *		     nests; the alternative is a guest that cannot be debugged.
+ *
+ * What remains a guess: a handler that enables IRQs before its IRET looks
+ * finished (nmi_soft_vnmi_test shows it).
+ *
+ * The VMCS's blocking bit means *physical* NMIs here.  A CPU that sets it while
+ * it injects an NMI would load it at each later entry and keep the host from
+ * its own NMIs, so it is cleared at every exit and never taken for guest state.
+ *
+ * Time is counted from the moment an NMI has to wait, while the guest runs or
+ * halts; a VM that is stopped does not come closer to the timeout.  The timer
+ * only makes sure that somebody looks: a guest that spins with IRQs off on a
+ * tickless host CPU causes no exits, and a halted one none at all.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/ktime.h>
+#include <linux/moduleparam.h>
+
+#include "x86.h"
+#include "vmx.h"
+#include "nmi.h"
+#include "../nmi_trace.h"
+
+#define TIMEOUT_MIN_MS	1
+#define TIMEOUT_MAX_MS	60000
+
+static unsigned int __read_mostly soft_vnmi_timeout_ms = 1000;
+
+static int set_timeout(const char *val, const struct kernel_param *kp)
+{
+	return param_set_uint_minmax(val, kp, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+}
+
+static const struct kernel_param_ops timeout_ops = {
+	.set = set_timeout,
+	.get = param_get_uint,
+};
+
+module_param_cb(soft_vnmi_timeout_ms, &timeout_ops, &soft_vnmi_timeout_ms, 0444);
+__MODULE_PARM_TYPE(soft_vnmi_timeout_ms, "uint");
+MODULE_PARM_DESC(soft_vnmi_timeout_ms,
+		 "CPUs without virtual NMIs: how long an NMI waits for a handler that does not return, in ms of guest time (1 to 60000, default 1000)");
+
+/* Count the time since the last mark, if an NMI waits in it. */
+static void count_time(struct vmx_nmi *nmi)
+{
+	ktime_t now = ktime_get();
+
+	nmi->waited_ns += ktime_to_ns(ktime_sub(now, nmi->mark));
+	nmi->mark = now;
+}
+
+static s64 time_left(struct vmx_nmi *nmi)
+{
+	return soft_vnmi_timeout_ms * (s64)NSEC_PER_MSEC - nmi->waited_ns;
+}
+
+void soft_vnmi_block(struct vcpu_vmx *vmx)
+{
+	vmx->loaded_vmcs->soft_nmi_blocked = true;
+	vmx->nmi.waiting = false;
+	vmx->nmi.since = rdtsc();
+}
+
+/* @cause: enum nmi_unblock. */
+void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
+{
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	vmx->loaded_vmcs->soft_nmi_blocked = false;
+	if (vmx->nmi.waiting) {
+		vmx->nmi.waiting = false;
+		/* If it is just firing it finds nothing to do. */
+		hrtimer_try_to_cancel(&vmx->nmi.timer);
+	}
+	if (vcpu->arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+	vmx_nmi_unblocked(vmx, cause);
+}
+
+/*
+ * Also asked about a halted vCPU that might have to run, which is the only
+ * place to notice that its time is up.
+ */
+bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	if (!vmx->loaded_vmcs->soft_nmi_blocked)
+		return false;
+
+	/* SMM blocks NMIs for as long as it takes. */
+	if (!vmx->nmi.waiting || is_smm(vcpu))
+		return true;
+
+	if (vcpu->arch.mp_state == KVM_MP_STATE_HALTED)
+		count_time(&vmx->nmi);
+	if (time_left(&vmx->nmi) > 0)
+		return true;
+
+	pr_warn_ratelimited("VM %d, vCPU %d: NMI handler has not returned for %u ms, delivering the next NMI\n",
+			    vcpu->kvm->userspace_pid, vcpu->vcpu_id,
+			    soft_vnmi_timeout_ms);
+	soft_vnmi_unblock(vmx, NMI_UNBLOCK_TIMEOUT);
+	return false;
+}
+
+/* An NMI is pending and blocked. */
+void soft_vnmi_wait(struct vcpu_vmx *vmx)
+{
+	struct vmx_nmi *nmi = &vmx->nmi;
+
+	if (!nmi->waiting) {
+		nmi->waiting = true;
+		nmi->waited_ns = 0;
+		nmi->mark = ktime_get();
+	}
+
+	/*
+	 * The timer runs on wall time; it fires early if the guest was stopped
+	 * in between, and is started again here for what is left.
+	 */
+	if (!hrtimer_active(&nmi->timer))
+		hrtimer_start(&nmi->timer,
+			      ns_to_ktime(max_t(s64, time_left(nmi), NSEC_PER_MSEC)),
+			      HRTIMER_MODE_REL);
+
+	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
+}
+
+void soft_vnmi_enter(struct vcpu_vmx *vmx)
+{
+	if (!vmx->nmi.waiting)
+		return;
+
+	/* Instructions that KVM emulates are guest time, too. */
+	if (vmx->emulation_required && !is_smm(&vmx->vcpu))
+		count_time(&vmx->nmi);
+	else
+		vmx->nmi.mark = ktime_get();
+}
+
+void soft_vnmi_exit(struct vcpu_vmx *vmx)
+{
+	u32 state = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
+
+	if (state & GUEST_INTR_STATE_NMI)
+		vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
+			     state & ~GUEST_INTR_STATE_NMI);
+
+	if (!vmx->loaded_vmcs->soft_nmi_blocked || is_smm(&vmx->vcpu))
+		return;
+
+	if (vmx->nmi.waiting)
+		count_time(&vmx->nmi);
+
+	/* Not at an instruction boundary: perhaps this very NMI is underway. */
+	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
+		return;
+
+	if ((vmx_get_rflags(&vmx->vcpu) & X86_EFLAGS_IF) &&
+	    !(state & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
+		soft_vnmi_unblock(vmx, NMI_UNBLOCK_IRQ_WINDOW);
+}
