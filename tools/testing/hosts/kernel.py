@@ -6,30 +6,13 @@ import lzma
 import os
 import re
 import struct
-import subprocess
 import tempfile
 from pathlib import Path
 
+from process import HostError, tool
+
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / 'guest'
-
-
-class HostError(Exception):
-    """The host cannot do its job; the text is for people."""
-
-
-def tool(*command, **kwargs):
-    """Run a program and return its output; a failure is reported with what it said."""
-    path = os.environ.get('PATH', '') + ':/usr/sbin:/sbin'
-    try:
-        done = subprocess.run([str(word) for word in command], env={**os.environ, 'PATH': path},
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
-    except FileNotFoundError:
-        raise HostError(f'{command[0]} is missing: run make deps') from None
-    if done.returncode:
-        said = done.stderr.decode(errors='replace').strip() or f'status {done.returncode}'
-        raise HostError(f'{command[0]} failed: {said}')
-    return done.stdout
 
 
 def decompress(data):
@@ -94,6 +77,10 @@ class Kernel:
                 if kind == 'insmod' and Path(file.strip()) not in files:
                     files.append(Path(file.strip()))
         return files
+
+    def dependencies(self, name):
+        """Names of the modules that must be there before the named one."""
+        return [module_name(file) for file in self.modules(name)[:-1]]
 
 
 def module_name(file):

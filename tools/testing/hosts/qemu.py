@@ -1,35 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Boot a host in QEMU's own CPU emulation (TCG), with the root of this machine as its root."""
+"""Boot a host in QEMU's own CPU emulation (TCG), with the root of this machine as its root.
 
-import subprocess
-from pathlib import Path
+Nothing outlives a run: a boot takes three seconds."""
+
+import sys
 
 from kernel import GUEST, write_initramfs
+from process import emulator
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
+CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests panic=-1 oops=panic'
 
 
-def prepare(host, kernel, run):
-    """Nothing outlives a run: the boot takes three seconds."""
-    modules = kernel.modules(*MODULES, host.module)[:-1]
-    write_initramfs(run.folder / 'initrd', run.folder / 'initramfs', modules,
+def running(host, kernel, run):
+    """The booting host, as a context whose value is the emulator's process."""
+    initrd = run.folder / 'initrd'
+    write_initramfs(initrd, run.folder / 'initramfs',
+                    kernel.modules(*MODULES, *kernel.dependencies(host.module)),
                     {'transport': (GUEST / 'transport-9p').read_text(),
                      'image': f'{kernel.image}\n'})
-
-
-def start(host, kernel, run):
     share = 'local,security_model=none,multidevs=remap'
     command = ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', host.cpu,
-               '-m', str(host.memory), '-smp', str(run.cpus),
+               '-m', host.memory, '-smp', run.cpus,
                '-display', 'none', '-nodefaults', '-no-reboot',
                '-serial', f'file:{run.console}',
                '-serial', 'stdio' if run.interactive else f'file:{run.output}',
                '-virtfs', f'{share},readonly=on,path=/,mount_tag=machine',
                '-virtfs', f'{share},path={run.work},mount_tag=work',
-               '-kernel', str(kernel.vmlinux()), '-initrd', str(run.folder / 'initrd'),
-               '-append', 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests panic=-1 oops=panic']
+               '-kernel', kernel.vmlinux(), '-initrd', initrd, '-append', CMDLINE]
     if run.icount:
         command += ['-icount', 'shift=0,sleep=off']
-    stdin = None if run.interactive else subprocess.DEVNULL
-    with open(run.folder / 'emulator', 'wb') as said:
-        return subprocess.Popen(command, stdin=stdin, stderr=said)
+    terminal = dict(stdin=sys.stdin, stdout=sys.stdout) if run.interactive else {}
+    return emulator(command, run.folder / 'emulator', **terminal)

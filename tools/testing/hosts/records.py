@@ -2,15 +2,16 @@
 """The emulated hosts, one record each. A host is data: what differs between
 emulators is in their modules, and nothing else looks at a host's name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import bochs
 import qemu
 
 
 @dataclass(frozen=True)
 class Host:
     name: str
-    emulator: object        # module with transport, modules and start()
+    emulator: object        # module with running(), which boots a host
     cpu: str                # model, in the emulator's terms
     memory: int             # MiB
     vendor: str             # as in /proc/cpuinfo
@@ -18,8 +19,15 @@ class Host:
     params: tuple = ()      # the module's parameters this host needs
 
 
-HOSTS = {host.name: host for host in (
-    Host(name='amd', emulator=qemu,
-         cpu='qemu64,+svm,+npt,+vgif', memory=3072,
-         vendor='AuthenticAMD', module='kvm_amd'),
-)}
+AMD = Host(
+    name='amd', emulator=qemu, cpu='qemu64,+svm,+npt,+vgif', memory=3072,
+    vendor='AuthenticAMD', module='kvm_amd')
+
+# Bochs's VMX preemption timer stalls guests.
+INTEL = Host(
+    name='intel', emulator=bochs, cpu='corei7_haswell_4770', memory=384,
+    vendor='GenuineIntel', module='kvm_intel', params=('preemption_timer=0',))
+
+INTEL_SOFT = replace(INTEL, name='intel-soft', params=(*INTEL.params, 'vnmi=0'))
+
+HOSTS = {host.name: host for host in (AMD, INTEL, INTEL_SOFT)}

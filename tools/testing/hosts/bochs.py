@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Run a host in Bochs, which models Intel's virtualization: restore the state
+of a booted host and hand it this run's files as a disk.
+
+One CPU only: with more, Bochs stalls. Time is counted in instructions anyway."""
+
+import re
+from contextlib import contextmanager
+
+from process import HostError, tool
+from snapshot import DISK_SIZE, bochs, snapshot
+
+BLOCK = 4096                # as in guest/transport-disk
+SAVED_DISK = 'hard_drive.1.drive0.image'
+
+
+def write_disk(target, work):
+    """A header block that says how many follow, then an archive of the work folder."""
+    archive = tool('tar', '-c', '-C', work, '.')
+    blocks = -(-len(archive) // BLOCK)
+    if (blocks + 1) * BLOCK > DISK_SIZE:
+        raise HostError(f'the files of this run take {len(archive) >> 20} MiB, '
+                        f'more than the disk of {DISK_SIZE >> 20} MiB can hold')
+    with open(target, 'wb') as disk:
+        disk.write((b'payload %d\n' % blocks).ljust(BLOCK, b'\0'))
+        disk.write(archive)
+        disk.truncate(DISK_SIZE)
+
+
+def adapted(config, kept, run):
+    """The saved configuration with this run's paths. usb_uhci has to be loaded
+    last, as it was when the machine was saved: timers are numbered in the order
+    in which the devices register them."""
+    replacements = (
+        (r'"disk"', f'"{run.folder}/disk"'),
+        (r'"cd\.iso"', f'"{kept}/cd.iso"'),
+        (r'"console"', f'"{run.console}"'),
+        (r'"output"', f'"{run.output}"'),
+        (r'(?m)^log: .*', f'log: {run.folder}/bochs.log'),
+        (r'(usb_uhci=true), (.*)', r'\2, \1'),
+    )
+    for before, after in replacements:
+        config, count = re.subn(before, after, config)
+        if count != 1:
+            raise HostError(f"Bochs's saved configuration matches {before} {count} times")
+    return config
+
+
+def restore_folder(kept, run):
+    """A copy of the saved state with links to the large parts, this run's disk and paths."""
+    state = run.folder / 'state'
+    state.mkdir()
+    for file in (kept / 'state').iterdir():
+        if file.name not in ('config', SAVED_DISK):
+            (state / file.name).symlink_to(file)
+    write_disk(state / SAVED_DISK, run.work)
+    with open(run.folder / 'disk', 'wb') as disk:
+        disk.truncate(DISK_SIZE)
+    (state / 'config').write_text(adapted((kept / 'state/config').read_text(), kept, run))
+    return state
+
+
+@contextmanager
+def running(host, kernel, run):
+    """The restored host, as a context whose value is the emulator's process."""
+    if run.cpus != 1:
+        raise HostError('this host has one CPU: Bochs stalls with more')
+    if run.interactive:
+        raise HostError('no prompt here: Bochs has no terminal; use --shell with another host')
+    with snapshot(host, kernel) as kept:
+        state = restore_folder(kept, run)
+        with bochs(['-r', state], run.folder) as process:
+            yield process
