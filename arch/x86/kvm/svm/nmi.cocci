@@ -1,0 +1,153 @@
+/// KVM: SVM: Move guest NMI handling to files of its own
+///
+/// Injection, blocking and windows of guest NMIs move from svm.c to nmi.c, and
+/// the detection of the end of a handler to iret_window.c and step_guard.c. The
+/// single step over IRET is now lent to one VMRUN and taken back right behind
+/// it, so svm_get_rflags(), svm_set_rflags() and the #DB handler no longer have
+/// to know of it, and neither nested virtualization, SMM nor user space can
+/// meet it. svm.c keeps one check before each entry and one after each exit, in
+/// place of those it had, one for IRET in the exit fast path, and one in the
+/// exit handler for exits that only the step has caused.
+//# files: svm/svm.c svm/svm.h
+//# matches: take_out 6.1=8 hide_step 6.1=2 plant_step 1 swallow 1 run_step 1
+//# matches: complete 6.1=1
+//# matches: enter 1 exit 1 fastpath 1 handle_exit 1 task_switch 1 cancel 1 reset 1
+//# matches: state_rip 1 state_step 1 declared 6.1=2 include 1
+//# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
+//# gone: svm_get_nmi_mask svm_set_nmi_mask svm_enable_nmi_window iret_interception
+
+@take_out@
+symbol vcpu, svm, control, true, false, vmexit, tss_selector, int_vec, reason;
+type T;
+identifier fn =~ "^(disable_nmi_singlestep|svm_inject_nmi|svm_nmi_blocked|svm_nmi_allowed|svm_get_nmi_mask|svm_set_nmi_mask|svm_enable_nmi_window|iret_interception)$";
+parameter list params;
+position p;
+@@
+- T fn@p(params) { ... }
+
+@hide_step@
+statement S;
+position p;
+@@
+- if (svm->nmi_singlestep@p) S
+
+@plant_step@
+statement S;
+position p;
+@@
+- if (to_svm(vcpu)->nmi_singlestep@p) S
+
+@swallow@
+statement S;
+position p;
+@@
+  if (!(vcpu->guest_debug &
+	(KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP))
+-     && !svm->nmi_singlestep@p
+     ) S
+
+@run_step@
+statement S;
+position p;
+@@
+- if (svm->nmi_singlestep@p && svm->vmcb->control.event_inj) S
+
+@complete@
+statement S;
+position p;
+@@
+- if ((vcpu->arch.hflags & HF_IRET_MASK@p) &&
+-     (sev_es_guest(vcpu->kvm) ||
+-	kvm_rip_read(vcpu) != svm->nmi_iret_rip)) S
+
+@enter@
+position p;
+@@
++ if (unlikely(svm->nmi.active))
++	svm_nmi_enter(vcpu);
++
+  clgi@p();
+
+@exit@
+position p;
+@@
+  vcpu->arch.regs_avail@p &= ~SVM_REGS_LAZY_LOAD_SET;
++
++ if (unlikely(svm->nmi.active))
++	svm_nmi_exit(vcpu);
+
+@fastpath@
+position p;
+@@
++ if (unlikely(svm->vmcb->control.exit_code == SVM_EXIT_IRET))
++	return svm_nmi_fastpath(vcpu);
++
+  return svm_exit_handlers_fastpath@p(vcpu);
+
+@handle_exit@
+position p;
+@@
++ if (unlikely(svm->nmi.owned))
++	return svm_nmi_handle_exit(vcpu);
++
+  if (is_guest_mode(vcpu)) {
+	int vmexit;
+	trace_kvm_nested_vmexit@p(vcpu, KVM_ISA_SVM);
+	...
+  }
+
+@task_switch@
+expression list args;
+position p;
+@@
+- return kvm_task_switch@p(vcpu, tss_selector, int_vec, reason, args);
++ return svm_nmi_task_switched(vcpu, reason,
++			       kvm_task_switch(vcpu, tss_selector, int_vec,
++					       reason, args));
+
+@cancel@
+position p;
+@@
+  control->event_inj@p = 0;
++ svm_nmi_cancel(vcpu);
+
+@reset@
+position p;
+@@
+  init_vmcb@p(vcpu);
++ svm_nmi_reset(vcpu);
+
+@state_rip@
+position p;
+@@
+  struct vcpu_svm {
+  ...
+- ulong nmi_iret_rip@p;
++ struct svm_nmi nmi;
+  ...
+  };
+
+@state_step@
+position p;
+@@
+  struct vcpu_svm {
+  ...
+- bool nmi_singlestep@p;
+- u64 nmi_singlestep_guest_rflags;
+  ...
+  };
+
+@declared@
+type T;
+identifier fn =~ "^(disable_nmi_singlestep|svm_nmi_blocked)$";
+parameter list params;
+position p;
+@@
+- T fn@p(params);
+
+@include@
+position p;
+@@
++ #include "nmi.h"
++
+  struct vcpu_svm@p { ... };
