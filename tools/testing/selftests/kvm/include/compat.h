@@ -11,6 +11,11 @@
 #include "processor.h"
 #include "apic.h"
 
+/* Not among the registers that every release of the library names. */
+#ifndef APIC_LVT0
+#define APIC_LVT0	0x350
+#endif
+
 /*
  * Up to 6.9 a test sets up the IDT itself; from 6.10 on each vCPU comes with
  * one. The macro that came with the change tells the two apart.

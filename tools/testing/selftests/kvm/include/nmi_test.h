@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "compat.h"
+#include "stage_port.h"
 
 /* --- cases and results ------------------------------------------------- */
 
@@ -87,9 +88,6 @@ void require_iret_tracked(void);
 #define RFLAGS_OF	0x00800
 #define RFLAGS_RF	0x10000
 
-#define STAGE_PORT	0xf1
-#define STAGE_NESTED	0xbad		/* an NMI hit the NMI handler */
-
 #define IRQ_VECTOR	0x60
 #define EVENT_LOG_SIZE	64
 
@@ -119,6 +117,10 @@ static inline void guest_stage(uint32_t stage)
 {
 	asm volatile("outl %0, %1" : : "a"(stage), "N"(STAGE_PORT) : "memory");
 }
+
+/* Report a stage; what arrives there arrives at guest_stop_next with RBX 0. */
+uint64_t guest_stop(uint32_t stage, uint64_t rflags);
+extern char guest_stop_next[];
 
 static inline void guest_irqs_on(void)
 {

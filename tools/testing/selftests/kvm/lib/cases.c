@@ -12,7 +12,7 @@
 
 #include "nmi_test.h"
 
-#define CASE_SECONDS	10
+#define CASE_SECONDS	5
 #define NO_CHECK	3	/* exit status of a case that checked nothing */
 
 static unsigned int nr_checks;

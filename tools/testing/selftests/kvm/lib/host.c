@@ -6,7 +6,7 @@
 #include "nmi_test.h"
 
 extern void (*guest_on_event)(struct guest_regs *regs);
-extern char event_entry_1[], event_entry_3[], event_entry_0x60[];
+extern char event_entry_1[], event_entry_3[], event_entry_0x60[], guest_start[];
 
 /* One 16-byte descriptor of a 64-bit IDT. */
 struct gate64 {
@@ -44,6 +44,13 @@ void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top)
 
 void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs))
 {
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rax = regs.rip;
+	regs.rip = (uint64_t)guest_start;
+	vcpu_regs_set(vcpu, &regs);
+
 	guest_on_event = on_event;
 	sync_global_to_guest(vcpu->vm, guest_on_event);
 

@@ -4,21 +4,18 @@
  * and its handler finds the interrupted context in its frame.
  *
  * The guest stops in an OUT; the host sends the NMI there, so the instruction
- * behind the OUT is the one that must not have run. It adds one to RBX.
+ * behind the OUT is the one that must not have run yet.
  *
  * A wrong implementation loses the NMI, delivers it twice, delivers it an
- * instruction late, or leaves traces of its own (TF, RF, a shadow) in the frame.
+ * instruction late, or leaves traces of its own (TF, RF) in the frame.
  */
 #include "nmi_test.h"
 
 enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
 
-#define RBX_BEFORE	0x1000
 #define NR_IN_A_ROW	1000
 
-extern char after_out[];
-static uint64_t guest_flags;	/* loaded right before the OUT */
-static uint64_t guest_rsp;	/* RSP at the OUT */
+static uint64_t flags;
 
 /* An entry that only reports: the flags in force are those of the handler. */
 extern char report_entry[];
@@ -26,36 +23,23 @@ asm("report_entry: mov $2, %eax; out %eax, $" __stringify(STAGE_PORT));
 
 static void guest(void)
 {
-	uint64_t rbx = RBX_BEFORE;
-
-	asm volatile("push %[flags]\n\t"
-		     "popf\n\t"
-		     "mov %%rsp, %[rsp]\n\t"
-		     "out %%eax, %[port]\n\t"
-		     "after_out:\n\t"
-		     "inc %%rbx\n\t"
-		     "cli\n\t"
-		     "cld"
-		     : [rsp] "=m"(guest_rsp), "+b"(rbx)
-		     : [flags] "m"(guest_flags), [port] "N"(STAGE_PORT),
-		       "a"(STAGE_READY)
-		     : "memory", "cc");
+	guest_stop(STAGE_READY, flags);
 	guest_stage(STAGE_END);
 }
 
-static struct kvm_vcpu *run_to_ready(uint64_t flags)
+static struct kvm_vcpu *run_to_ready(uint64_t with_flags)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, NULL);
 
-	guest_flags = flags;
-	sync_global_to_guest(vcpu->vm, guest_flags);
+	flags = with_flags;
+	sync_global_to_guest(vcpu->vm, flags);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
 }
 
-static void check_delivery(uint64_t flags)
+static void check_delivery(uint64_t with_flags)
 {
-	struct kvm_vcpu *vcpu = run_to_ready(flags);
+	struct kvm_vcpu *vcpu = run_to_ready(with_flags);
 	const struct event_log *log;
 
 	send_nmi(vcpu);
@@ -63,8 +47,8 @@ static void check_delivery(uint64_t flags)
 
 	log = read_log(vcpu);
 	CHECK_EQ(log->nr, 1);
-	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)after_out);
-	CHECK_EQ(nmi_nr(log, 1)->rbx, RBX_BEFORE);
+	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(nmi_nr(log, 1)->rbx, 0);
 }
 
 static void irqs_on(void)
@@ -79,20 +63,21 @@ static void irqs_off(void)
 
 static void frame(void)
 {
-	const uint64_t flags = RFLAGS_FIXED | RFLAGS_IF | RFLAGS_CF |
-			       RFLAGS_DF | RFLAGS_OF;
-	struct kvm_vcpu *vcpu = run_to_ready(flags);
+	const uint64_t all = RFLAGS_FIXED | RFLAGS_IF | RFLAGS_CF | RFLAGS_DF | RFLAGS_OF;
+	struct kvm_vcpu *vcpu = run_to_ready(all);
 	const struct guest_regs *nmi;
 	struct kvm_sregs sregs;
+	struct kvm_regs regs;
 
+	finish_stage(vcpu);
 	vcpu_sregs_get(vcpu, &sregs);
+	vcpu_regs_get(vcpu, &regs);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 
 	nmi = nmi_nr(read_log(vcpu), 1);
-	sync_global_from_guest(vcpu->vm, guest_rsp);
-	CHECK_EQ(nmi->rflags, flags);
-	CHECK_EQ(nmi->rsp, guest_rsp);
+	CHECK_EQ(nmi->rflags, all);
+	CHECK_EQ(nmi->rsp, regs.rsp);
 	CHECK_EQ(nmi->cs, sregs.cs.selector);
 	CHECK_EQ(nmi->ss, sregs.ss.selector);
 }

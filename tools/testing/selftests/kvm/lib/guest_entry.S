@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * First instructions of the guest's event handlers, and their IRET.
- *
+ * Guest code in which single instructions matter: how a vCPU starts, where it
+ * stops to be sent something, how its event handlers begin and end.
+ */
+#include "stage_port.h"
+
+/*
  * Each vector has a whole body of its own: an address between event_entry_2 and
  * event_end_2 belongs to the NMI handler and to nothing else, which is how a
  * nested NMI is recognised even at its very first or last instruction. The
@@ -39,5 +43,46 @@ event_end_\vector:
 	event_body 13, 1
 	event_body 14, 1
 	event_body 0x60, 0
+
+/*
+ * Where a vCPU starts: an IRET into the function in RAX, on the same stack.
+ *
+ * Bochs 2.7 does not clear blocking at a VM entry that asks for none, so a vCPU
+ * inherits it from the one that ran before, until its first IRET.
+ */
+	.globl guest_start
+guest_start:
+	mov %rsp, %rcx
+	mov %ss, %edx
+	push %rdx
+	push %rcx
+	pushf
+	mov %cs, %edx
+	push %rdx
+	push %rax
+	iretq
+
+/*
+ * guest_stop(stage, rflags): report a stage under these flags. What the host
+ * sends then has to arrive at guest_stop_next with RBX still 0; every further
+ * instruction adds one to it. Returns RBX, with IRQs off.
+ */
+	.globl guest_stop, guest_stop_next
+guest_stop:
+	push %rbx
+	xor %ebx, %ebx
+	mov %edi, %eax
+	push %rsi
+	popf
+	out %eax, $STAGE_PORT
+guest_stop_next:
+	.rept 20
+	inc %rbx
+	.endr
+	push $2
+	popf
+	mov %rbx, %rax
+	pop %rbx
+	ret
 
 	.section .note.GNU-stack, "", %progbits

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Events due at one instruction boundary come in the order exception, NMI, IRQ.
+ *
+ * Delivery of an event makes the first instruction of its handler the next
+ * boundary, so the order can be read from the frames: who interrupted the guest
+ * at its stop, and who interrupted whose handler at its first instruction. Gates
+ * for the exception and the NMI leave IRQs on where the IRQ is to follow at once.
+ *
+ * A wrong implementation lets the NMI overtake the exception, or the IRQ the NMI,
+ * or drops one of them because only one can be injected per entry.
+ */
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_END };
+
+static void guest(void)
+{
+	x2apic_enable();
+	/* With IRQs off the IRQ stays pending in the APIC. */
+	x2apic_write_reg(APIC_ICR, APIC_DEST_SELF | APIC_INT_ASSERT | IRQ_VECTOR);
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_irqs_on();
+	guest_irqs_off();
+	guest_stage(STAGE_END);
+}
+
+static void guest_without_irq(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
+static struct kvm_vcpu *run_to_ready(void (*guest_code)(void))
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_code, NULL);
+
+	run_to(vcpu, STAGE_READY);
+	finish_stage(vcpu);
+	return vcpu;
+}
+
+static void irqs_on(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= RFLAGS_IF;
+	vcpu_regs_set(vcpu, &regs);
+}
+
+/* An exception whose delivery was begun, as user space restores it. */
+static void inject_ud(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	events.exception.injected = 1;
+	events.exception.nr = UD_VECTOR;
+	events.exception.has_error_code = 0;
+	vcpu_events_set(vcpu, &events);
+}
+
+static void check_event(const struct event_log *log, unsigned int nr,
+			uint64_t vector, char *rip)
+{
+	CHECK(log->nr > nr, "event %u did not come", nr);
+	CHECK_EQ(log->event[nr].vector, vector);
+	CHECK_EQ(log->event[nr].rip, (uint64_t)rip);
+}
+
+/*
+ * The log is in the order in which handlers log, innermost first: of two events
+ * taken back to back the later one interrupts the earlier one's handler.
+ */
+static void exception_then_nmi(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest_without_irq);
+	const struct event_log *log;
+
+	inject_ud(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 2);
+	check_event(log, 0, NMI_VECTOR, event_entry_6);
+	check_event(log, 1, UD_VECTOR, guest_stop_next);
+}
+
+static void nmi_then_irq(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest);
+	const struct event_log *log;
+
+	irqs_on(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 2);
+	check_event(log, 0, NMI_VECTOR, guest_stop_next);
+	check_event(log, 1, IRQ_VECTOR, guest_stop_next);
+}
+
+/* IRQs stay on in the NMI handler: the IRQ comes at its first instruction. */
+static void nmi_then_irq_at_once(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest);
+	const struct event_log *log;
+
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, TRAP_GATE, 0);
+	irqs_on(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 2);
+	check_event(log, 0, IRQ_VECTOR, event_entry_2);
+	check_event(log, 1, NMI_VECTOR, guest_stop_next);
+}
+
+static void all_three(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest);
+	const struct event_log *log;
+
+	set_gate(vcpu, UD_VECTOR, event_entry_6, TRAP_GATE, 0);
+	irqs_on(vcpu);
+	inject_ud(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 3);
+	check_event(log, 0, NMI_VECTOR, event_entry_6);
+	check_event(log, 1, IRQ_VECTOR, event_entry_6);
+	check_event(log, 2, UD_VECTOR, guest_stop_next);
+}
+
+/* Two NMIs and an IRQ: the IRQ is last although the second NMI had to wait. */
+static void two_nmis_then_irq(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest);
+	const struct event_log *log;
+
+	irqs_on(vcpu);
+	send_nmi(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 3);
+	check_event(log, 0, NMI_VECTOR, guest_stop_next);
+	check_event(log, 1, NMI_VECTOR, guest_stop_next);
+	check_event(log, 2, IRQ_VECTOR, guest_stop_next);
+}
+
+static const struct test_case cases[] = {
+	{ "an NMI comes behind an exception, at its handler's first instruction", exception_then_nmi },
+	{ "an NMI comes before an IRQ", nmi_then_irq },
+	{ "an IRQ comes at the NMI handler's first instruction when IF stays set", nmi_then_irq_at_once },
+	{ "exception, NMI and IRQ come in this order", all_three },
+	{ "a second NMI still comes before the IRQ", two_nmis_then_irq },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}

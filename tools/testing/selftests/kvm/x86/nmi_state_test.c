@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A vCPU saved in any NMI state and restored into a fresh VM goes on as if it
+ * had never stopped: nothing lost, nothing doubled, no handler nested.
+ *
+ * The states are the fields of KVM_GET_VCPU_EVENTS: pending, injected, masked.
+ * "Injected" is reached by a signal that is due at VM entry: KVM has chosen the
+ * event, then gives the entry up.
+ *
+ * A wrong implementation keeps part of the state where the ioctls do not see it
+ * (in the VMCS or VMCB, in a hidden flag), or forgets it on the way in. Up to
+ * Linux 6.3 kvm.ko itself saves two pending NMIs as one.
+ */
+#include <signal.h>
+#include <sys/utsname.h>
+
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
+
+static uint64_t flags = RFLAGS_FIXED | RFLAGS_IF;
+
+static void guest(void)
+{
+	guest_stop(STAGE_READY, flags);
+	guest_irqs_on();
+	guest_irqs_off();
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	guest_stage(STAGE_HANDLER_END);
+}
+
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, handler);
+
+	sync_global_to_guest(vcpu->vm, flags);
+	run_to(vcpu, STAGE_READY);
+	return vcpu;
+}
+
+static struct kvm_vcpu *run_to_handler(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	return vcpu;
+}
+
+static struct kvm_vcpu_events events_of(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	return events;
+}
+
+static struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
+{
+	struct kvm_x86_state *state = vcpu_save_state(vcpu);
+	struct kvm_vm *vm = vcpu->vm;
+
+	kvm_vm_release(vm);
+	vcpu = vm_recreate_with_one_vcpu(vm);
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
+	return vcpu;
+}
+
+static void check_nmis(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	const struct event_log *log = read_log(vcpu);
+	unsigned int i;
+
+	CHECK_EQ(log->nr_nmis, nr);
+	for (i = 1; i <= nr; i++) {
+		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
+		CHECK_EQ(nmi_nr(log, i)->rbx, 0);
+	}
+}
+
+static void pending(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(NULL);
+
+	send_nmi(vcpu);
+	CHECK_EQ(events_of(vcpu).nmi.pending, 1);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
+static bool kernel_saves_two(void)
+{
+	unsigned int major, minor;
+	struct utsname u;
+
+	uname(&u);
+	return sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 4));
+}
+
+static void two_pending(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	if (!kernel_saves_two())
+		skip("kvm.ko before 6.4 saves two pending NMIs as one");
+	vcpu = run_to_ready(NULL);
+	send_nmi(vcpu);
+	send_nmi(vcpu);
+	CHECK_EQ(events_of(vcpu).nmi.pending, 2);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 2);
+}
+
+static void masked(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+
+	CHECK_EQ(events_of(vcpu).nmi.masked, 1);
+	vcpu = migrate(vcpu);
+	CHECK_EQ(events_of(vcpu).nmi.masked, 1);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 2);
+}
+
+static void masked_and_pending(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+
+	send_nmi(vcpu);
+	CHECK_EQ(events_of(vcpu).nmi.pending, 1);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 2);
+}
+
+static void masked_only(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+	CHECK_EQ(events_of(vcpu).nmi.pending, 0);
+}
+
+static void on_signal(int signal)
+{
+}
+
+/* Let KVM_RUN find a signal when it has prepared the entry. */
+static void enter_and_give_up(struct kvm_vcpu *vcpu)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t set;
+	} mask = { .head.len = 8 };
+	struct sigaction act = { .sa_handler = on_signal };
+	sigset_t usr1;
+
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigaction(SIGUSR1, &act, NULL);
+	sigprocmask(SIG_BLOCK, &usr1, NULL);
+	raise(SIGUSR1);
+
+	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, &mask.head);
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "no EINTR");
+	sigwaitinfo(&usr1, NULL);
+}
+
+static void injected(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(NULL);
+	struct kvm_vcpu_events events;
+
+	finish_stage(vcpu);
+	send_nmi(vcpu);
+	enter_and_give_up(vcpu);
+
+	events = events_of(vcpu);
+	CHECK_EQ(events.nmi.injected, 1);
+	CHECK_EQ(events.nmi.pending, 0);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
+static void injected_and_pending(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(NULL);
+
+	finish_stage(vcpu);
+	send_nmi(vcpu);
+	enter_and_give_up(vcpu);
+	send_nmi(vcpu);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 2);
+}
+
+static void given_up_entry(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(NULL);
+	int i;
+
+	finish_stage(vcpu);
+	send_nmi(vcpu);
+	for (i = 0; i < 5; i++)
+		enter_and_give_up(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
+static void set_what_was_got(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events = events_of(vcpu);
+
+	vcpu_events_set(vcpu, &events);
+}
+
+static void get_and_set(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+
+	set_what_was_got(vcpu);
+	send_nmi(vcpu);
+	set_what_was_got(vcpu);
+	set_what_was_got(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	set_what_was_got(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 2);
+}
+
+static void pending_taken_back(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+	struct kvm_vcpu_events events;
+
+	send_nmi(vcpu);
+	events = events_of(vcpu);
+	events.nmi.pending = 0;
+	events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
+static const struct test_case cases[] = {
+	{ "a pending NMI survives migration", pending },
+	{ "two pending NMIs survive migration", two_pending },
+	{ "a handler migrated in the middle is not nested", masked },
+	{ "an NMI that waits for a handler's end survives two migrations", masked_and_pending },
+	{ "migration in a handler makes no NMI of its own", masked_only },
+	{ "an injected NMI survives migration", injected },
+	{ "an injected and a pending NMI survive migration", injected_and_pending },
+	{ "an NMI comes once after entries that were given up", given_up_entry },
+	{ "setting the events just read changes nothing", get_and_set },
+	{ "user space can take a pending NMI back", pending_taken_back },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}
