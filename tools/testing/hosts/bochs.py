@@ -35,7 +35,7 @@ def adapted(config, kept, run):
         (r'"disk"', f'"{run.folder}/disk"'),
         (r'"cd\.iso"', f'"{kept}/cd.iso"'),
         (r'"console"', f'"{run.console}"'),
-        (r'"output"', f'"{run.output}"'),
+        (r'mode=file, dev="output"', f'mode={"term" if run.interactive else "file"}, dev="{run.port}"'),
         (r'(?m)^log: .*', f'log: {run.folder}/bochs.log'),
         (r'(usb_uhci=true), (.*)', r'\2, \1'),
     )
@@ -65,8 +65,6 @@ def running(host, kernel, run):
     """The restored host, as a context whose value is the emulator's process."""
     if run.cpus != 1:
         raise HostError('this host has one CPU: Bochs stalls with more')
-    if run.interactive:
-        raise HostError('no prompt here: Bochs has no terminal; use --shell with another host')
     with snapshot(host, kernel) as kept:
         state = restore_folder(kept, run)
         with bochs(['-r', state], run.folder) as process:

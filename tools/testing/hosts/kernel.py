@@ -44,8 +44,9 @@ def default_kernel(build):
 class Kernel:
     def __init__(self, build, kver):
         self.kver = kver
-        self.keep = build / kver / 'hosts'
-        self.image = build / kver / 'image'
+        self.folder = build / kver
+        self.keep = self.folder / 'hosts'
+        self.image = self.folder / 'image'
         self.vmlinuz = self.image / 'boot' / f'vmlinuz-{kver}'
         if not self.vmlinuz.exists():
             raise HostError(f'{self.vmlinuz} is missing: run scripts/fetch-packages '

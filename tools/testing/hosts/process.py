@@ -29,12 +29,12 @@ def tool(*command, **kwargs):
 
 
 @contextmanager
-def emulator(command, said, stdin=subprocess.DEVNULL, stdout=None, **kwargs):
+def emulator(command, said, stdin=subprocess.DEVNULL, **kwargs):
     """An emulator in the background, what it says in a file; it does not outlive the block."""
     try:
         with open(said, 'wb') as file:
             process = subprocess.Popen([str(word) for word in command], env=environment(),
-                                       stdin=stdin, stdout=stdout or file, stderr=file, **kwargs)
+                                       stdin=stdin, stdout=file, stderr=file, **kwargs)
     except FileNotFoundError:
         raise HostError(f'{command[0]} is missing: run make deps') from None
     try:

@@ -3,8 +3,6 @@
 
 Nothing outlives a run: a boot takes three seconds."""
 
-import sys
-
 from kernel import GUEST, write_initramfs
 from process import emulator
 
@@ -24,11 +22,10 @@ def running(host, kernel, run):
                '-m', host.memory, '-smp', run.cpus,
                '-display', 'none', '-nodefaults', '-no-reboot',
                '-serial', f'file:{run.console}',
-               '-serial', 'stdio' if run.interactive else f'file:{run.output}',
+               '-serial', run.port if run.interactive else f'file:{run.port}',
                '-virtfs', f'{share},readonly=on,path=/,mount_tag=machine',
                '-virtfs', f'{share},path={run.work},mount_tag=work',
                '-kernel', kernel.vmlinux(), '-initrd', initrd, '-append', CMDLINE]
     if run.icount:
         command += ['-icount', 'shift=0,sleep=off']
-    terminal = dict(stdin=sys.stdin, stdout=sys.stdout) if run.interactive else {}
-    return emulator(command, run.folder / 'emulator', **terminal)
+    return emulator(command, run.folder / 'emulator')
