@@ -49,7 +49,7 @@ ifneq ($(file <$(graft)/.inputs),$(strip $(cocci) $(ours)))
 $(graft)/.inputs: FORCE
 endif
 $(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
-	@scripts/graft $(out)/src . $(graft)
+	@flock $(out) scripts/graft $(out)/src . $(graft)
 	@echo $(strip $(cocci) $(ours)) > $@
 
 # The .ko are for loading: the debug information stays in the grafted tree. BTF
@@ -57,17 +57,65 @@ $(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
 # by nobody.
 $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 	@echo "compiling kvm-intel.ko and kvm-amd.ko for $(KVER)"
-	@$(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C /lib/modules/$(KVER)/build \
+	@flock $(out) $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C /lib/modules/$(KVER)/build \
 		M=$(CURDIR)/$(graft)/arch/x86/kvm CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1 | \
 		sed -u 's|$(CURDIR)/$(graft)/||g'
 	@for module in $(notdir $(modules)); do \
 		objcopy --strip-debug $(graft)/arch/x86/kvm/$$module $(out)/$$module; \
 	done
 
+## make selftests     build the tests that run in a host or on this machine
+selftests: $(out)/src/.version
+	@$(MAKE) -C tools/testing/selftests/kvm KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
+
+# The hosts boot the distribution's kernel image: unpacked, not installed.
+image:
+	@scripts/fetch-packages $(out)/image linux-image-$(KVER)
+
+## make deps          install the Debian packages that all this needs
+deps:
+	@KVER='$(wanted)' scripts/deps
+
+## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
+## make check         run every test on every host (HOSTS="amd intel" for some)
+## make shell         a root prompt on an emulated host (HOST=amd, intel, intel-soft)
+# "deps" may install the headers that decide which kernel all this is for, so
+# what comes after it is another make.
+check demo shell: deps
+	@$(MAKE) KVER='$(wanted)' run-$@
+
+run-check: modules selftests image
+	@HOSTS='$(HOSTS)' tools/testing/check
+
+run-demo: modules image
+	@tools/demo/demo
+
+HOST ?= amd
+run-shell: modules image
+	@tools/testing/hosts/run $(HOST) --shell
+
+## make kselftest     run the tests on the module loaded on this machine
+kselftest:
+	@if ! [ -r /dev/kvm -a -w /dev/kvm ]; then \
+		echo "kselftest: skipped, /dev/kvm is missing or not yours to use"; \
+	elif ! [ -e /sys/module/kvm_intel/version -o -e /sys/module/kvm_amd/version ]; then \
+		echo "kselftest: skipped, the loaded module is not this project's: sudo make load"; \
+	else \
+		$(MAKE) selftests; \
+		$(MAKE) -C tools/testing/selftests/kvm KSRC=$(CURDIR)/$(out)/src \
+			OUTPUT=$(CURDIR)/$(out)/selftests run_tests; \
+	fi
+
+## make load          use the built module on this machine (as root)
+## make unload        use the distribution's again (as root)
+unload load:
+	@scripts/load-module $@
+
 ## make clean         remove build/, except the packages fetched for the hosts
 clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules clean FORCE
+.PHONY: all help modules selftests image deps check demo shell kselftest load unload clean \
+	run-check run-demo run-shell FORCE
 .DELETE_ON_ERROR:
