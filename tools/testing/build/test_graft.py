@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""scripts/graft stops when a rule does not match as often as it says."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+SRC = ROOT / "build" / os.environ["KVER"] / "src"
+
+VMX_C = """\
+struct vcpu { int pending; };
+static void inject(struct vcpu *vcpu)
+{
+	vcpu->pending--;	/* inject() once more: a comment is not a definition */
+}
+
+static struct ops { void (*inject)(struct vcpu *vcpu); } ops = {
+	.inject = inject,
+};
+
+void run(struct vcpu *vcpu)
+{
+	enter(vcpu);
+}
+"""
+
+COCCI = """\
+/// Inject anew
+//# files: vmx/vmx.c
+//# matches: take_out 1 hook 6.1=1 6.12=2
+//# gone: inject
+
+virtual never
+
+@take_out@
+type T;
+parameter list params;
+position p;
+@@
+- T inject@p(params) { ... }
+
+@hook@
+symbol vcpu;
+position p;
+@@
+  enter@p(vcpu);
++ entered(vcpu);
+"""
+
+
+class Scratch(unittest.TestCase):
+    """A folder with a kernel's source, files of ours, and where they meet."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.src, self.ours, self.dest = (Path(folder.name, name) for name in ("src", "ours", "dest"))
+
+    def graft(self):
+        done = subprocess.run([ROOT / "scripts/graft", self.src, self.ours, self.dest],
+                              text=True, capture_output=True)
+        self.stderr = done.stderr
+        return done.returncode
+
+    def assert_refused(self, *messages):
+        """The graft fails with exactly these lines and leaves nothing behind."""
+        self.assertEqual(self.graft(), 1)
+        self.assertEqual(self.stderr.splitlines(), [f"graft: {message}" for message in messages])
+        self.assertEqual(sorted(path.name for path in self.dest.parent.iterdir()), ["ours", "src"])
+
+
+class SmallKernel(Scratch):
+    def setUp(self):
+        super().setUp()
+        self.write_source(".version", "6.1.192-2\n")
+        self.write_source("virt/kvm/kvm_main.c", "")
+        self.write_source("arch/x86/kvm/vmx/vmx.c", VMX_C)
+        self.write_ours("vmx/nmi.cocci", COCCI)
+        self.write_ours("vmx/nmi.c", "/* ours */\n")
+
+    def write_source(self, name, text):
+        self.write(self.src / name, text)
+
+    def write_ours(self, name, text):
+        self.write(self.ours / "arch/x86/kvm" / name, text)
+
+    def write(self, path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def result(self, name):
+        return self.dest / "arch/x86/kvm" / name
+
+    def test_applies(self):
+        """rules take functions out, put calls in, and our files are beside them"""
+        self.assertEqual(self.graft(), 0, self.stderr)
+        text = self.result("vmx/vmx.c").read_text()
+        self.assertNotIn("static void inject", text)
+        self.assertIn(".inject = inject,", text)
+        self.assertIn("\tenter(vcpu);\n\tentered(vcpu);\n", text)
+        self.assertEqual(self.result("vmx/nmi.c").read_text(), "/* ours */\n")
+
+    def test_renamed_function(self):
+        """a renamed function stops the graft, which names rule, file and kernel"""
+        self.write_source("arch/x86/kvm/vmx/vmx.c", VMX_C.replace("void inject(", "void inject_one("))
+        self.assert_refused("rule take_out in vmx/nmi.cocci matched 0 times in vmx/vmx.c "
+                            "of 6.1.192, expected 1")
+
+    def test_too_many_matches(self):
+        """a rule that matches too often is told with the functions it matched in"""
+        more = VMX_C.replace("	enter(vcpu);\n", "	enter(vcpu);\n	enter(vcpu);\n")
+        self.write_source("arch/x86/kvm/vmx/vmx.c", more)
+        self.assert_refused("rule hook in vmx/nmi.cocci matched 2 times in vmx/vmx.c of 6.1.192, "
+                            "expected 1 (in run run)")
+
+    def test_failure_keeps_the_old_tree(self):
+        """a graft that fails leaves the tree of the one before"""
+        self.assertEqual(self.graft(), 0, self.stderr)
+        before = self.result("vmx/vmx.c").read_text()
+        self.write_source("arch/x86/kvm/vmx/vmx.c", "")
+        self.assertEqual(self.graft(), 1)
+        self.assertEqual(self.result("vmx/vmx.c").read_text(), before)
+
+    def test_counts_are_per_kernel(self):
+        """counts hold for their series, and one without a count is refused"""
+        self.write_source(".version", "6.12.95-1\n")
+        self.assert_refused("rule hook in vmx/nmi.cocci matched 1 times in vmx/vmx.c of 6.12.95, "
+                            "expected 2 (in run)")
+        self.write_source(".version", "6.6.1-1\n")
+        self.assert_refused("rule hook in vmx/nmi.cocci does not say how often it matches in 6.6 "
+                            "(only for: 6.1 6.12)")
+
+    def test_uncounted_rules(self):
+        """a rule without a name, a position or a count is refused"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("@hook@", "@@"))
+        self.assert_refused("vmx/nmi.cocci:15: a rule without a name cannot be counted")
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("symbol vcpu;\nposition p;", "symbol vcpu;"))
+        self.assert_refused("rule hook in vmx/nmi.cocci declares no position to count it by")
+        self.write_ours("vmx/nmi.cocci", COCCI.replace(" hook 6.1=1 6.12=2", ""))
+        self.assert_refused("rule hook in vmx/nmi.cocci has no '//# matches:' line")
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("take_out 1", "take_out 1 other 1"))
+        self.assert_refused("rule other in vmx/nmi.cocci is expected but not there")
+
+    def test_left_over(self):
+        """a function that should be gone is found in any file"""
+        self.write_source("arch/x86/kvm/vmx/other.c", "int *\ninject(int a,\n       int (*b)(void))\n{\n}\n")
+        self.assert_refused("vmx/nmi.cocci should have taken inject out of vmx/other.c of 6.1.192, "
+                            "but it is there still")
+
+    def test_left_over_field(self):
+        """so is a variable or field of that name, while a use is none"""
+        for text, left in (("struct s { int inject; };", True), ("bool inject = 1;", True),
+                           ("void f(void) { return inject; }", False),
+                           ("void inject(void);", False), ("/* int inject; */", False)):
+            with self.subTest(text):
+                self.write_source("arch/x86/kvm/vmx/other.h", text + "\n")
+                self.assertEqual(self.graft(), int(left), self.stderr)
+
+    def test_broken_rule(self):
+        """what spatch says about a broken rule is passed on"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("- T inject", "- T T inject"))
+        self.assertEqual(self.graft(), 1)
+        self.assertIn("graft: spatch failed with vmx/nmi.cocci on vmx/vmx.c", self.stderr)
+        self.assertIn("parse error", self.stderr)
+
+    def test_no_patches(self):
+        """without any semantic patch there is nothing to graft"""
+        (self.ours / "arch/x86/kvm/vmx/nmi.cocci").unlink()
+        self.assert_refused(f"no semantic patches below {self.ours}/arch/x86/kvm")
+
+    def test_unknown_file(self):
+        """a file that the kernel does not have is named"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("files: vmx/vmx.c", "files: vmx/vmx.c vmx/main.c"))
+        self.assert_refused("vmx/nmi.cocci is for vmx/main.c, which 6.1.192 does not have")
+
+    def test_regraft(self):
+        """grafting again keeps the time of what stays and removes what left"""
+        self.assertEqual(self.graft(), 0, self.stderr)
+        old = 10 ** 18
+        os.utime(self.result("vmx/vmx.c"), ns=(old, old))
+        self.result("vmx/vmx.o").touch()
+        (self.ours / "arch/x86/kvm/vmx/nmi.c").unlink()
+        self.assertEqual(self.graft(), 0, self.stderr)
+        self.assertEqual(self.result("vmx/vmx.c").stat().st_mtime_ns, old)
+        self.assertTrue(self.result("vmx/vmx.o").exists())
+        self.assertFalse(self.result("vmx/nmi.c").is_symlink())
+
+    def test_other_version(self):
+        """objects of another version of the kernel do not stay"""
+        self.assertEqual(self.graft(), 0, self.stderr)
+        self.result("vmx/vmx.o").touch()
+        self.write_source(".version", "6.1.192-3\n")
+        self.assertEqual(self.graft(), 0, self.stderr)
+        self.assertFalse(self.result("vmx/vmx.o").exists())
+
+
+class RealKernel(Scratch):
+    """Our own patches on the target kernel's source, with one name changed."""
+
+    def assert_rename_refused(self, folder, name, rule):
+        (self.src / "virt").mkdir(parents=True)
+        for part in ("arch/x86/kvm", "virt/kvm"):
+            shutil.copytree(SRC / part, self.src / part)
+        version = shutil.copyfile(SRC / ".version", self.src / ".version").read_text().split("-")[0]
+        # Only the folder in question: the other one's patches take as long again.
+        shutil.copytree(ROOT / "arch/x86/kvm" / folder, self.ours / "arch/x86/kvm" / folder)
+        path = self.src / "arch/x86/kvm" / folder / f"{folder}.c"
+        path.write_text(path.read_text().replace(name + "(", name + "_renamed("))
+        self.assertEqual(self.graft(), 1)
+        self.assertRegex(self.stderr, rf"(?m)^graft: rule {rule} in {folder}/nmi\.cocci matched \d+ times "
+                                      rf"in {folder}/{folder}\.c.* of {version}, expected \d+")
+
+    def test_vmx(self):
+        """a renamed function in this kernel's vmx.c stops our graft"""
+        self.assert_rename_refused("vmx", "vmx_enable_nmi_window", "take_out")
+
+    def test_svm(self):
+        """a renamed function in this kernel's svm.c stops our graft"""
+        self.assert_rename_refused("svm", "svm_enable_nmi_window", "take_out")
+
+
+if __name__ == "__main__":
+    unittest.main()
