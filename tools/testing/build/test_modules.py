@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What was built: two modules that the distribution's kvm.ko will take."""
+
+import os
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+KVER = os.environ["KVER"]
+BUILD = ROOT / "build" / KVER
+MODULES = ("kvm-intel", "kvm-amd")
+
+
+def modinfo(module, field):
+    return subprocess.run(["modinfo", "-F", field, BUILD / f"{module}.ko"], text=True,
+                          check=True, capture_output=True).stdout.splitlines()
+
+
+class Modules(unittest.TestCase):
+    def test_version(self):
+        """both modules have a version, and the same"""
+        versions = [modinfo(module, "version") for module in MODULES]
+        self.assertTrue(versions[0])
+        self.assertEqual(versions[0], versions[1])
+
+    def test_kernel(self):
+        """both are for the target kernel and use its kvm.ko"""
+        for module in MODULES:
+            self.assertEqual(modinfo(module, "vermagic")[0].split()[0], KVER)
+            self.assertIn("kvm", modinfo(module, "depends")[0].split(","))
+
+    def test_parameters(self):
+        """every parameter has a description"""
+        for module in MODULES:
+            silent = [line for line in modinfo(module, "parm") if " (" not in line]
+            self.assertEqual(silent, [], module)
+
+    def test_nothing_else(self):
+        """no other module is built"""
+        built = sorted(path.stem for path in (BUILD / "graft").rglob("*.ko"))
+        self.assertEqual(built, sorted(MODULES))
+
+    def test_up_to_date(self):
+        """make with nothing changed does nothing, within a second"""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        start = time.monotonic()
+        done = subprocess.run(["make"], cwd=ROOT, env=env, text=True, check=True, capture_output=True)
+        self.assertLess(time.monotonic() - start, 1)
+        self.assertEqual(done.stdout, "make: Nothing to be done for 'all'.\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
