@@ -60,6 +60,18 @@ def restore_folder(kept, run):
     return state
 
 
+def without_network():
+    """A command prefix, where this machine allows it, that keeps the display to
+    itself: Bochs would listen for viewers on every network."""
+    for options in ['--net'], ['--net', '--map-root-user']:
+        try:
+            tool('unshare', *options, 'true')
+        except HostError:
+            continue
+        return ['unshare', *options]
+    return []
+
+
 @contextmanager
 def running(host, kernel, run):
     """The restored host, as a context whose value is the emulator's process."""
@@ -67,5 +79,5 @@ def running(host, kernel, run):
         raise HostError('this host has one CPU: Bochs stalls with more')
     with snapshot(host, kernel) as kept:
         state = restore_folder(kept, run)
-        with bochs(['-r', state], run.folder) as process:
+        with bochs(['-r', state], run.folder, without_network()) as process:
             yield process

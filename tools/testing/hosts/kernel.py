@@ -4,7 +4,6 @@ and an initramfs made of them."""
 
 import lzma
 import os
-import re
 import struct
 import tempfile
 from pathlib import Path
@@ -24,21 +23,23 @@ def decompress(data):
 
 
 def unpack_kernel(vmlinuz):
-    """What a bzImage holds, found by the fields of its boot header."""
+    """What a bzImage holds, found by the fields of its boot header. The last
+    four bytes of the compressed part say how long it was before."""
     file = vmlinuz.read_bytes()
     setup_sectors = file[0x1f1] or 4
     offset, length = struct.unpack_from('<II', file, 0x248)
     start = (setup_sectors + 1) * 512 + offset
-    vmlinux = decompress(file[start:start + length])
-    if not vmlinux.startswith(b'\x7fELF'):
-        raise HostError(f'{vmlinuz}: how this kernel is compressed is not known')
+    end = start + length - 4
+    vmlinux = decompress(file[start:end])
+    size, = struct.unpack_from('<I', file, end)
+    if len(vmlinux) != size or not vmlinux.startswith(b'\x7fELF'):
+        raise HostError(f'{vmlinuz} is damaged, or compressed in an unknown way')
     return vmlinux
 
 
-def default_kernel(build):
-    """The newest kernel there is an image of, None without any."""
-    numbers = lambda kver: [int(n) for n in re.findall(r'\d+', kver)]
-    return max((p.parents[1].name for p in build.glob('*/image/boot')), key=numbers, default=None)
+def default_kernel():
+    """The kernel that make builds for."""
+    return os.environ.get('KVER') or tool(HERE.parents[2] / 'scripts/kernel').decode().strip()
 
 
 class Kernel:

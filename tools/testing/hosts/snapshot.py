@@ -51,11 +51,11 @@ pci: enabled=1, chipset=i440fx
 '''
 
 
-def bochs(arguments, folder, **kwargs):
+def bochs(arguments, folder, prefix=(), **kwargs):
     """Bochs working in a folder; this build starts in its debugger, which is told to continue."""
     (folder / 'continue').write_text('c\n')
-    return emulator(['bochs-bin', '-q', *arguments, '-rc', 'continue'], folder / 'emulator',
-                    cwd=folder, **kwargs)
+    return emulator([*prefix, 'bochs-bin', '-q', *arguments, '-rc', 'continue'],
+                    folder / 'emulator', cwd=folder, **kwargs)
 
 
 def wait_for(condition, process, limit, what):
