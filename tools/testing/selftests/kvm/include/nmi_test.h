@@ -78,6 +78,13 @@ void require_window_with_irqs_off(void);
 /* For promises about the IRET itself, which only hardware keeps. */
 void require_iret_tracked(void);
 
+/*
+ * Bochs 2.7 sets blocking at a VM entry that asks for it, but does not clear it
+ * at one that does not: only an IRET in a guest does. With virtual NMIs nothing
+ * can be seen there that ends blocking by other means.
+ */
+void require_blocking_cleared_at_entry(void);
+
 /* --- shared by guest and host ------------------------------------------ */
 
 #define RFLAGS_FIXED	0x00002
@@ -149,6 +156,9 @@ enum gate { INTERRUPT_GATE = 14, TRAP_GATE = 15 };
 void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	      int ist);
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
+
+/* The guest's page table entry of a 4 KiB page that is mapped. */
+uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva);
 
 void send_nmi(struct kvm_vcpu *vcpu);
 

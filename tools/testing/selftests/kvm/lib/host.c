@@ -74,6 +74,24 @@ struct kvm_vcpu *create_vm(void (*guest)(void),
 	return vcpu;
 }
 
+uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva)
+{
+	struct kvm_sregs sregs;
+	uint64_t *entry, table;
+	int shift;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	table = sregs.cr3;
+	for (shift = 39; ; shift -= 9) {
+		entry = addr_gpa2hva(vcpu->vm, table & ~0xfffull);
+		entry += (gva >> shift) & 511;
+		TEST_ASSERT(*entry & 1, "0x%lx is not mapped", gva);
+		if (shift == 12)
+			return entry;
+		table = *entry & 0xffffffffff000ull;
+	}
+}
+
 void send_nmi(struct kvm_vcpu *vcpu)
 {
 	vcpu_ioctl(vcpu, KVM_NMI, NULL);
@@ -99,14 +117,18 @@ static bool at_stage(struct kvm_vcpu *vcpu)
 
 static void print_position(struct kvm_vcpu *vcpu)
 {
-	const struct event_log *log = read_log(vcpu);
 	struct kvm_vcpu_events events;
+	const struct event_log *log;
 	struct kvm_regs regs;
 
 	vcpu_regs_get(vcpu, &regs);
 	vcpu_events_get(vcpu, &events);
-	printf("guest at rip 0x%llx rsp 0x%llx rflags 0x%llx, %u events, %u NMIs\n",
-	       regs.rip, regs.rsp, regs.rflags, log->nr, log->nr_nmis);
+	printf("guest at rip 0x%llx rsp 0x%llx rflags 0x%llx\n",
+	       regs.rip, regs.rsp, regs.rflags);
+	if (vcpu->vm->pgd_created) {
+		log = read_log(vcpu);
+		printf("%u events logged, %u of them NMIs\n", log->nr, log->nr_nmis);
+	}
 	printf("NMI pending %u, injected %u, masked %u\n", events.nmi.pending,
 	       events.nmi.injected, events.nmi.masked);
 }

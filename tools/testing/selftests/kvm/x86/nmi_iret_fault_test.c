@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An IRET that does not complete because the host has to map its stack page
+ * first does not open the window: it runs again, still blocked. An IRET that
+ * faults in the guest costs no NMI, and each still comes once.
+ *
+ * The NMI handler runs on a stack of its own (IST) whose top is laid so that the
+ * IRET frame is alone on a page, all else of the handler is on the page below.
+ * While the handler is in a stage, the host drops the frame's page: MADV_DONTNEED
+ * on shared memory takes it out of the page tables, EPT or NPT included, and
+ * keeps what is in it. The next access, the IRET's, makes the vCPU exit.
+ *
+ * The CPU clears the blocking bit when the IRET starts. A wrong implementation
+ * does not put it back, and the waiting NMI hits the IRET: its frame goes over
+ * the first one's, and the guest never gets home.
+ */
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
+
+#define STACK_GPA	0x10000000
+#define STACK_SLOT	10
+#define STACK_PAGES	4
+#define FRAME_PAGE	(STACK_GPA + 2 * 4096)
+#define FRAME_SIZE	48	/* five words, at a 16-byte boundary */
+#define BAD_CS		0xfff8
+
+extern char gp_fixup[];
+static uint64_t good_cs;
+
+static void guest(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED | RFLAGS_IF);
+	guest_irqs_on();
+	guest_irqs_off();
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi(struct guest_regs *regs)
+{
+	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
+		guest_stage(STAGE_HANDLER);
+}
+
+/* The vCPU takes NMIs on a shared-memory stack, identity mapped. */
+static void use_frame_page(struct kvm_vcpu *vcpu)
+{
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, STACK_GPA,
+				    STACK_SLOT, STACK_PAGES, 0);
+	virt_map(vcpu->vm, STACK_GPA, STACK_GPA, STACK_PAGES);
+	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
+}
+
+static bool page_is_mapped(void *page)
+{
+	uint64_t entry;
+	FILE *f = fopen("/proc/self/pagemap", "r");
+
+	TEST_ASSERT(f && !fseek(f, (uintptr_t)page / 4096 * 8, SEEK_SET) &&
+		    fread(&entry, sizeof(entry), 1, f) == 1, "pagemap");
+	fclose(f);
+	return entry >> 63;
+}
+
+static void host_page_missing(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
+	const struct event_log *log;
+	void *page;
+
+	use_frame_page(vcpu);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+
+	page = addr_gpa2hva(vcpu->vm, FRAME_PAGE);
+	TEST_ASSERT(!madvise(page, 4096, MADV_DONTNEED), "madvise");
+	TEST_ASSERT(!page_is_mapped(page), "page still mapped");
+	run_to(vcpu, STAGE_END);
+	TEST_ASSERT(page_is_mapped(page), "the IRET did not touch its page");
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
+}
+
+/* Without a second NMI waiting, nothing must be left behind either. */
+static void host_page_missing_alone(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
+
+	use_frame_page(vcpu);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	TEST_ASSERT(!madvise(addr_gpa2hva(vcpu->vm, FRAME_PAGE), 4096, MADV_DONTNEED),
+		    "madvise");
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)guest_stop_next);
+}
+
+/*
+ * The handler returns to a selector that does not exist: #GP at its IRET. The
+ * #GP handler, which has the NMI's frame right above its own, puts that right.
+ */
+static void on_event_bad_cs(struct guest_regs *regs)
+{
+	uint64_t *nmi_frame = (uint64_t *)regs->rsp;
+
+	if (regs->vector == GP_VECTOR) {
+		nmi_frame[1] = good_cs;
+		return;
+	}
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	good_cs = regs->cs;
+	regs->cs = BAD_CS;
+}
+
+static const struct guest_regs *event_of(const struct event_log *log, uint64_t vector)
+{
+	unsigned int i;
+
+	for (i = 0; i < log->nr; i++)
+		if (log->event[i].vector == vector)
+			return &log->event[i];
+	FAIL("no event with vector %lu", vector);
+}
+
+static struct kvm_vcpu *run_over_gp(bool second_nmi)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_event_bad_cs);
+
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	if (second_nmi)
+		send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	return vcpu;
+}
+
+static void gp_at_iret(void)
+{
+	struct kvm_vcpu *vcpu = run_over_gp(true);
+	const struct event_log *log = read_log(vcpu);
+
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(log->nr, 3);
+	CHECK_EQ(event_of(log, GP_VECTOR)->rip, (uint64_t)event_iret_2);
+	CHECK_EQ(event_of(log, GP_VECTOR)->error, BAD_CS);
+}
+
+/* Intel and AMD without vNMI; the manual of vNMI keeps NMIs masked here. */
+static void gp_at_iret_opens(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_iret_tracked();
+	if (nmi_path() == SVM_VNMI)
+		skip("an IRET that faults leaves NMIs masked with vNMI");
+	vcpu = run_over_gp(true);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)event_entry_13);
+}
+
+static void gp_frame(void)
+{
+	struct kvm_vcpu *vcpu = run_over_gp(true);
+	uint64_t rflags = event_of(read_log(vcpu), GP_VECTOR)->rflags;
+
+	CHECK_EQ(rflags & (RFLAGS_TF | RFLAGS_IF), 0);
+}
+
+/* The guest's own page tables lack the frame's page when the IRET runs. */
+static uint64_t *frame_pte;	/* in the guest, where its page tables are mapped */
+
+static void on_event_no_page(struct guest_regs *regs)
+{
+	if (regs->vector == PF_VECTOR) {
+		*frame_pte |= 1;
+		return;
+	}
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	*frame_pte &= ~1ul;
+	asm volatile("invlpg (%0)" : : "r"((uint64_t)FRAME_PAGE) : "memory");
+}
+
+/* Map the page with the frame page's PTE into the guest; return where. */
+static uint64_t *map_pte(struct kvm_vcpu *vcpu)
+{
+	uint64_t gva = vm_vaddr_alloc_page(vcpu->vm);
+	uint64_t *pte_of_gva = guest_pte(vcpu, gva);
+	uint64_t *pte = guest_pte(vcpu, FRAME_PAGE);
+	uint64_t gpa = addr_hva2gpa(vcpu->vm, pte);
+
+	*pte_of_gva = (gpa & ~0xffful) | (*pte_of_gva & 0xfff);
+	return (uint64_t *)(gva | (gpa & 0xfff));
+}
+
+static void pf_at_iret(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_event_no_page);
+	const struct event_log *log;
+
+	use_frame_page(vcpu);
+	/* Its frame must not land on the page that is away. */
+	set_ist(vcpu, 2, STACK_GPA + 4096);
+	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
+	frame_pte = map_pte(vcpu);
+	sync_global_to_guest(vcpu->vm, frame_pte);
+
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 2);
+	CHECK_EQ(event_of(log, PF_VECTOR)->rip, (uint64_t)event_iret_2);
+	CHECK_EQ(event_of(log, NMI_VECTOR)->rip, (uint64_t)guest_stop_next);
+}
+
+static const struct test_case cases[] = {
+	{ "an IRET that waits for its stack page keeps NMIs blocked", host_page_missing },
+	{ "it returns where it should with no NMI waiting", host_page_missing_alone },
+	{ "an IRET that takes #GP costs no NMI", gp_at_iret },
+	{ "it opens the window at the #GP handler's first instruction", gp_at_iret_opens },
+	{ "the #GP frame shows the handler's own flags", gp_frame },
+	{ "an IRET that takes #PF returns when it runs again", pf_at_iret },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}

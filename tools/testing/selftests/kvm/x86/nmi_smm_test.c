@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * System management mode blocks NMIs, and RSM puts back what was before: open
+ * when the SMI hit ordinary code, blocked when it hit an NMI handler.
+ *
+ * The SMI handler only reports a stage, where the host sends an NMI.
+ *
+ * A wrong implementation delivers inside SMM (the NMI would go through whatever
+ * IDT register SMM has), opens the window at RSM in the middle of an NMI
+ * handler, or leaves NMIs blocked for good.
+ */
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_SMM, STAGE_LATER, STAGE_HANDLER, STAGE_HANDLER_END,
+       STAGE_END };
+
+#define SMRAM_GPA	0x1000000
+#define SMRAM_SLOT	(1 << 16)	/* in the address space of SMM */
+#define SMRAM_PAGES	16
+#define SMM_ENTRY	0x8000
+
+extern char smm_code[], smm_code_end[];
+asm(".pushsection .rodata\n"
+    ".code16\n"
+    "smm_code: mov $2, %eax; out %eax, $" __stringify(STAGE_PORT) "; rsm\n"
+    "smm_code_end:\n"
+    ".code64\n"
+    ".popsection\n");
+
+static void guest(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED | RFLAGS_IF);
+	guest_stop(STAGE_LATER, RFLAGS_FIXED | RFLAGS_IF);
+	guest_irqs_on();
+	guest_irqs_off();
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	guest_stage(STAGE_HANDLER_END);
+}
+
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+{
+	struct kvm_vcpu *vcpu;
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		skip("this KVM is built without SMM");
+
+	vcpu = create_vm(guest, handler);
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
+				    SMRAM_SLOT, SMRAM_PAGES, 0);
+	memcpy((char *)addr_gpa2hva(vcpu->vm, SMRAM_GPA) + SMM_ENTRY, smm_code,
+	       smm_code_end - smm_code);
+	vcpu_set_msr(vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+	run_to(vcpu, STAGE_READY);
+	return vcpu;
+}
+
+static void send_smi(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_SMI, NULL);
+}
+
+static void check_nmis(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	const struct event_log *log = read_log(vcpu);
+	unsigned int i;
+
+	CHECK_EQ(log->nr_nmis, nr);
+	for (i = 1; i <= nr; i++) {
+		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
+		CHECK_EQ(nmi_nr(log, i)->rbx, 0);
+	}
+}
+
+static void nmi_in_smm(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_blocking_cleared_at_entry();
+	vcpu = run_to_ready(NULL);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_LATER);
+	check_nmis(vcpu, 1);
+}
+
+static void nmi_after_smm(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_blocking_cleared_at_entry();
+	vcpu = run_to_ready(NULL);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	run_to(vcpu, STAGE_LATER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
+/* The SMI comes first, the NMI right behind RSM: at the same boundary. */
+static void smi_and_nmi(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_blocking_cleared_at_entry();
+	vcpu = run_to_ready(NULL);
+	send_nmi(vcpu);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 0);
+	run_to(vcpu, STAGE_LATER);
+	check_nmis(vcpu, 1);
+}
+
+static void smi_in_handler(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	run_to(vcpu, STAGE_LATER);
+	check_nmis(vcpu, 2);
+}
+
+static void smi_with_nmi_waiting(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	run_to(vcpu, STAGE_HANDLER_END);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	run_to(vcpu, STAGE_LATER);
+	check_nmis(vcpu, 2);
+}
+
+static const struct test_case cases[] = {
+	{ "an NMI sent in SMM comes right after RSM", nmi_in_smm },
+	{ "after SMM NMIs are as open as before", nmi_after_smm },
+	{ "of an NMI and an SMI together, the SMI comes first", smi_and_nmi },
+	{ "RSM into an NMI handler leaves NMIs blocked until its IRET", smi_in_handler },
+	{ "SMIs in the handler do not lose the NMI that waits", smi_with_nmi_waiting },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Without virtual NMIs, an NMI that waits for a handler that never returns is
+ * delivered when soft_vnmi_timeout_ms have passed, with one warning: this is the
+ * only way to reach a guest that crashed in its NMI handler.
+ *
+ * The handler spins with IRQs off and causes no exits; or it halts, which gives
+ * no guest time to count. The guest measures with its TSC.
+ *
+ * A wrong implementation needs an exit to notice that time is up, forgets to
+ * look at pending NMIs when it has noticed (the warning comes, the NMI does
+ * not), lets a halted vCPU sleep on, or fires though nothing waits.
+ */
+#include <sys/uio.h>
+
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
+
+#define LATE_MS		500
+#define LONGEST_MS	2000	/* a case has not more time than that */
+
+static uint64_t spin_start, spin_end;
+static uint64_t spin_limit;	/* TSC ticks, 0 for none */
+static volatile uint32_t nmis;
+
+static void guest(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+}
+
+/* The first handler stays; the second NMI is expected to hit it. */
+static void begin_stay(void)
+{
+	guest_stage(STAGE_HANDLER);
+	guest_log.in_nmi = 0;
+	spin_start = rdtsc();
+}
+
+static void on_nmi_spin(struct guest_regs *regs)
+{
+	nmis = guest_log.nr_nmis;
+	if (nmis == 1) {
+		begin_stay();
+		while (nmis == 1 && (!spin_limit || rdtsc() - spin_start < spin_limit))
+			;
+	}
+	spin_end = rdtsc();
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi_halt(struct guest_regs *regs)
+{
+	nmis = guest_log.nr_nmis;
+	if (nmis == 1) {
+		begin_stay();
+		for (;;)
+			asm volatile("cli; hlt");
+	}
+	spin_end = rdtsc();
+	guest_stage(STAGE_END);
+}
+
+static unsigned int timeout_ms(void)
+{
+	char value[16];
+	unsigned int ms;
+
+	if (nmi_path() != VMX_SOFT)
+		skip("this host's NMIs need no timeout");
+	if (!vendor_param("soft_vnmi_timeout_ms", value, sizeof(value)))
+		skip("this kvm_intel has no parameter soft_vnmi_timeout_ms");
+	ms = atoi(value);
+	if (ms > LONGEST_MS)
+		skip("soft_vnmi_timeout_ms is %u, more than this test waits", ms);
+	return ms;
+}
+
+/* The kernel log from here on. */
+static int open_log(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+
+	TEST_ASSERT(fd >= 0 && lseek(fd, 0, SEEK_END) >= 0, "/dev/kmsg");
+	return fd;
+}
+
+/* One read is one message. */
+static unsigned int nmi_warnings(int fd)
+{
+	unsigned int nr = 0;
+	char message[1024];
+	ssize_t n;
+
+	while ((n = read(fd, message, sizeof(message) - 1)) > 0) {
+		message[n] = 0;
+		message[strcspn(message, "\n")] = 0;
+		if (strstr(message, "NMI")) {
+			printf("kernel log: %s\n", message);
+			nr++;
+		}
+	}
+	return nr;
+}
+
+static uint64_t khz_of(struct kvm_vcpu *vcpu)
+{
+	int khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
+
+	TEST_ASSERT(khz > 0, "KVM_GET_TSC_KHZ");
+	return khz;
+}
+
+static struct kvm_vcpu *run_to_handler(void (*handler)(struct guest_regs *),
+				       unsigned int limit_ms)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, handler);
+
+	spin_limit = limit_ms * khz_of(vcpu);
+	sync_global_to_guest(vcpu->vm, spin_limit);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	return vcpu;
+}
+
+static void check_timeout(void (*handler)(struct guest_regs *))
+{
+	unsigned int ms = timeout_ms(), waited;
+	struct kvm_vcpu *vcpu = run_to_handler(handler, 0);
+	int log = open_log();
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	sync_global_from_guest(vcpu->vm, spin_start);
+	sync_global_from_guest(vcpu->vm, spin_end);
+	waited = (spin_end - spin_start) / khz_of(vcpu);
+	printf("waited %u ms\n", waited);
+	CHECK(waited >= ms * 9 / 10, "waited %u ms, the timeout is %u", waited, ms);
+	CHECK(waited <= ms + LATE_MS, "waited %u ms, the timeout is %u", waited, ms);
+	CHECK_EQ(nmi_warnings(log), 1);
+}
+
+static void handler_spins(void)
+{
+	check_timeout(on_nmi_spin);
+}
+
+static void handler_halts(void)
+{
+	check_timeout(on_nmi_halt);
+}
+
+static void nothing_waits(void)
+{
+	unsigned int ms = timeout_ms();
+	int log = open_log();
+	struct kvm_vcpu *vcpu = run_to_handler(on_nmi_spin, ms + ms / 4);
+
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	CHECK_EQ(nmi_warnings(log), 0);
+}
+
+static const struct test_case cases[] = {
+	{ "a handler that spins for ever gets the next NMI after the timeout", handler_spins },
+	{ "a handler that halts for ever gets the next NMI after the timeout", handler_halts },
+	{ "a long handler is left alone when no NMI waits", nothing_waits },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}
