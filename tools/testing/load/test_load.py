@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""'make load' and 'make unload', tried on an emulated host."""
+
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+TESTING = Path(__file__).resolve().parents[1]
+ROOT = TESTING.parents[1]
+KVER = os.environ["KVER"]
+
+# Each step prints its name, what it says, and its status. The host's root is
+# this machine's, read only: what a step changes lies on a tmpfs over it.
+STEPS = """
+step() { name=$1; shift; echo "step $name"; "$@" 2>&1; echo "status $?"; }
+loaded() { cat /sys/module/kvm_amd/version 2>/dev/null || echo stock; }
+with_vm() { sh -c 'exec 3</dev/kvm; exec sleep 60' & sleep 1; "$@"; status=$?; kill $!; wait $!; return $status; }
+here() { cd ROOT && "$@"; }
+export KVER=$(uname -r)
+load="here scripts/load-module load" unload="here scripts/load-module unload"
+
+step unload-stock $unload
+step load $load; loaded
+step load-again $load
+step unload-busy with_vm $unload; loaded
+step unload $unload; loaded
+step load-busy with_vm $load; loaded
+KVER=9.9.9 step other-kernel $load; loaded
+mkdir -p /run/modprobe.d
+echo 'options kvm-amd nested=0' >/run/modprobe.d/kvm.conf
+step options $load; cat /sys/module/kvm_amd/parameters/nested
+rm /run/modprobe.d/kvm.conf
+step unload-last $unload
+
+# The same from a copy whose module this kernel does not take.
+copy=$(mktemp -d)
+mkdir -p "$copy/scripts" "$copy/build/$KVER"
+cp ROOT/scripts/load-module "$copy/scripts"
+step missing "$copy/scripts/load-module" load; loaded
+sed 's/SMP preempt mod_unload/SMP preempt mod_never_/' "ROOT/build/$KVER/kvm-amd.ko" >"$copy/build/$KVER/kvm-amd.ko"
+step refused "$copy/scripts/load-module" load; loaded
+
+sed 's/\\<svm\\>//' /proc/cpuinfo >"$copy/cpuinfo"
+mount --bind "$copy/cpuinfo" /proc/cpuinfo
+step other-cpu $load; loaded
+umount /proc/cpuinfo
+""".replace("ROOT", str(ROOT))
+
+
+@unittest.skipUnless("amd" in (os.environ.get("HOSTS") or "amd").split(), "make load: HOSTS leaves out amd")
+class Load(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        done = subprocess.run([TESTING / "hosts/run", "amd", "--stock", "--", STEPS],
+                              text=True, capture_output=True)
+        if done.returncode:
+            raise AssertionError(f"the host ended with status {done.returncode}\n{done.stdout}{done.stderr}")
+        cls.steps = {name: (int(status), said, after.strip()) for name, said, status, after in
+                     re.findall(r"^step (\S+)\n(.*?)^status (\d+)\n(.*?)(?=^step |\Z)", done.stdout, re.M | re.S)}
+        version = subprocess.run(["modinfo", "-F", "version", ROOT / "build" / KVER / "kvm-amd.ko"],
+                                 text=True, check=True, capture_output=True)
+        cls.ours = version.stdout.strip()
+
+    def assert_step(self, name, status, said, after):
+        """A step ends with STATUS and says one line like SAID; AFTER is the version loaded then."""
+        self.assertIn(name, self.steps)
+        was_status, was_said, was_after = self.steps[name]
+        self.assertRegex(was_said, said)
+        self.assertEqual((was_status, was_after), (status, after))
+        return was_said
+
+    def test_load(self):
+        """load replaces the distribution's module, and says so when done before"""
+        self.assert_step("load", 0, f"^load: kvm_amd {self.ours} is loaded", self.ours)
+        self.assert_step("load-again", 0, "^load: this kvm_amd is loaded already", "")
+
+    def test_unload(self):
+        """unload brings the distribution's back, and leaves it when it is there"""
+        self.assert_step("unload-stock", 0, "^unload: kvm_amd is the distribution's already", "")
+        self.assert_step("unload", 0, "^unload: the distribution's kvm_amd is loaded", "stock")
+
+    def test_busy(self):
+        """neither touches a module in use, and both name the user"""
+        for step, after in ("load-busy", "stock"), ("unload-busy", self.ours):
+            self.assert_step(step, 1, r"(?m)kvm_amd is in use: .*; held by: sleep \d+$", after)
+
+    def test_options(self):
+        """options in modprobe.d hold for our module too"""
+        self.assert_step("options", 0, "is loaded", "0")
+
+    def test_other_kernel(self):
+        """a module for another kernel is refused"""
+        self.assert_step("other-kernel", 1, f"^load: .* is for 9.9.9, running is {KVER}", "stock")
+
+    def test_other_cpu(self):
+        """a CPU without SVM and VMX is refused"""
+        self.assert_step("other-cpu", 1, "^load: this CPU has neither VMX nor SVM", "stock")
+
+    def test_missing(self):
+        """a module that is not built yet is asked for"""
+        self.assert_step("missing", 1, "^load: build/.*kvm-amd.ko is missing: run make first", "stock")
+
+    def test_refused(self):
+        """a module that the kernel refuses gives way to the distribution's again"""
+        self.assert_step("refused", 1, "(?m)^load: the kernel refuses .*the stock kvm_amd is loaded again", "stock")
+
+
+if __name__ == "__main__":
+    unittest.main()
