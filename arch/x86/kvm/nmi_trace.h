@@ -30,6 +30,7 @@ enum nmi_window {
 enum nmi_unblock {
 	NMI_UNBLOCK_IRET,		/* IRET retired */
 	NMI_UNBLOCK_IRQ_WINDOW,		/* the guest can take interrupts */
+	NMI_UNBLOCK_RETURN,		/* back at the interrupted instruction */
 	NMI_UNBLOCK_TIMEOUT,		/* soft_vnmi_timeout_ms is over */
 	NMI_UNBLOCK_FAULT,		/* IRET faulted in the guest */
 	NMI_UNBLOCK_TASK_SWITCH,	/* IRET was a task switch */
@@ -48,6 +49,7 @@ enum nmi_unblock {
 #define kvm_nmi_unblock_names				\
 	{ NMI_UNBLOCK_IRET, "iret" },			\
 	{ NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },	\
+	{ NMI_UNBLOCK_RETURN, "return" },		\
 	{ NMI_UNBLOCK_TIMEOUT, "timeout" },		\
 	{ NMI_UNBLOCK_FAULT, "fault" },			\
 	{ NMI_UNBLOCK_TASK_SWITCH, "task-switch" },	\

@@ -155,7 +155,7 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 
 	if (!has_virtual_nmis(vmx))
-		soft_vnmi_block(vmx);
+		soft_vnmi_inject(vmx);
 
 	if (vmx->rmode.vm86_active) {
 		/*
@@ -319,7 +319,7 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	if (has_virtual_nmis(vmx))
 		set_blocking_bit(vmx, false);
 	else
-		vmx->loaded_vmcs->soft_nmi_blocked = false;
+		vmx->loaded_vmcs->soft_nmi_blocked = vmx->nmi.ret.armed = false;
 }
 
 /* The NMI goes through a task gate: software delivers it, and blocks NMIs. */

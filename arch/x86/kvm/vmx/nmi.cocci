@@ -11,13 +11,13 @@
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
 //# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
-//# matches: create 1 free 1 reset 1
+//# matches: create 1 free 1 reset 1 own_db 1 keep_mov_dr 1
 //# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 shared 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
 
 @take_out@
-symbol vcpu, vmx, gpa, true, false, enable_vnmi;
+symbol vcpu, vmx, gpa, ex_no, intr_info, true, false, enable_vnmi;
 type T;
 identifier fn =~ "^(vmx_enable_nmi_window|vmx_inject_nmi|vmx_get_nmi_mask|vmx_set_nmi_mask|vmx_nmi_blocked|vmx_nmi_allowed|handle_nmi_window|vmx_recover_nmi_blocking)$";
 parameter list params;
@@ -167,3 +167,22 @@ position p;
 - static void vmx_clear_hlt@p(struct kvm_vcpu *vcpu)
 + void vmx_clear_hlt(struct kvm_vcpu *vcpu)
   { ... }
+
+@own_db@
+position p;
+@@
++ if (vmx->nmi.own_db) {
++	vmx->nmi.own_db = false;
++	return 1;
++ }
+  ex_no = intr_info & INTR_INFO_VECTOR_MASK@p;
+
+@keep_mov_dr@
+position p;
+@@
+- if (vcpu->guest_debug == 0)
++ if (vcpu->guest_debug == 0 && !to_vmx(vcpu)->nmi.ret.armed)
+  {
+	exec_controls_clearbit@p(to_vmx(vcpu), CPU_BASED_MOV_DR_EXITING);
+	...
+  }

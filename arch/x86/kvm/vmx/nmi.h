@@ -5,6 +5,7 @@
  *
  *   nmi.c        injection, blocking, windows; the virtual-NMI hardware path
  *   soft_vnmi.c  VMCSs without virtual NMIs: blocking tracked in software
+ *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  */
 #ifndef __KVM_X86_VMX_NMI_H
 #define __KVM_X86_VMX_NMI_H
@@ -14,6 +15,18 @@
 
 struct loaded_vmcs;
 struct vcpu_vmx;
+
+/* Where the handler of the last NMI is going to return to. */
+struct return_breakpoint {
+	bool armed;
+	bool pass;			/* fired for somebody else: step over it */
+	u8 misses;			/* how often it did */
+	s8 slot;			/* lent to this entry, -1: none */
+	int cpl;
+	unsigned long address;		/* linear */
+	unsigned long rsp;
+	unsigned long rsp_mask;
+};
 
 /*
  * Per vCPU.  Whether NMIs are blocked is a property of the VMCS: the blocking
@@ -29,6 +42,8 @@ struct vmx_nmi {
 	bool waiting;			/* soft vNMI: an NMI waits, time counts */
 	ktime_t mark;			/* time has been counted up to here */
 	s64 waited_ns;			/* guest and halted time since it waits */
+	bool own_db;			/* the last exit is the breakpoint's alone */
+	struct return_breakpoint ret;
 };
 
 /* kvm_x86_ops */
@@ -59,11 +74,17 @@ u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx);
 
 /* soft_vnmi.c, called by nmi.c for a VMCS without virtual NMIs */
 void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause);
+void soft_vnmi_inject(struct vcpu_vmx *vmx);
 void soft_vnmi_block(struct vcpu_vmx *vmx);
 bool soft_vnmi_blocked(struct kvm_vcpu *vcpu);
 void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause);
 void soft_vnmi_wait(struct vcpu_vmx *vmx);
 void soft_vnmi_enter(struct vcpu_vmx *vmx);
 void soft_vnmi_exit(struct vcpu_vmx *vmx);
+
+/* return_breakpoint.c, called by soft_vnmi.c */
+void return_breakpoint_arm(struct vcpu_vmx *vmx);
+void return_breakpoint_enter(struct vcpu_vmx *vmx);
+bool return_breakpoint_exit(struct vcpu_vmx *vmx);
 
 #endif /* __KVM_X86_VMX_NMI_H */

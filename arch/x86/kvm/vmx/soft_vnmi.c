@@ -8,16 +8,21 @@
  *
  *   the IRQ window  The guest can take an interrupt.  A handler keeps IRQs off
  *		     until its IRET, so this is the end of the handler or later.
+ *   the return      The vCPU is back where the NMI interrupted code with IRQs
+ *		     off (return_breakpoint.c).
  *   the timeout     An NMI has waited for soft_vnmi_timeout_ms of the guest's
  *		     own time.  Taken in a handler that did not return, it
  *		     nests; the alternative is a guest that cannot be debugged.
  *
  * What remains a guess: a handler that enables IRQs before its IRET looks
- * finished (nmi_soft_vnmi_test shows it).
+ * finished (nmi_soft_exact_test shows it).
  *
- * The VMCS's blocking bit means *physical* NMIs here.  A CPU that sets it while
- * it injects an NMI would load it at each later entry and keep the host from
- * its own NMIs, so it is cleared at every exit and never taken for guest state.
+ * The VMCS's blocking bit means *physical* NMIs here.  A CPU may set it while it
+ * injects an NMI, and would keep the host from its own NMIs until the next exit,
+ * or load the bit at each later entry.  So the NMI goes in as a hardware
+ * exception of vector 2, which is delivered just like an NMI and blocks nothing;
+ * and should the bit be set nevertheless, it is cleared at every exit and never
+ * taken for guest state.
  *
  * Time is counted from the moment an NMI has to wait, while the guest runs or
  * halts; a VM that is stopped does not come closer to the timeout.  The timer
@@ -34,6 +39,9 @@
 #include "vmx.h"
 #include "nmi.h"
 #include "../nmi_trace.h"
+
+/* Bit 12 of the IDT-vectoring information has no meaning. */
+#define VECTORING_INFO_UNDEFINED	BIT(12)
 
 #define TIMEOUT_MIN_MS	1
 #define TIMEOUT_MAX_MS	60000
@@ -76,12 +84,20 @@ void soft_vnmi_block(struct vcpu_vmx *vmx)
 	vmx->nmi.since = rdtsc();
 }
 
+/* To be called while the vCPU still is where the NMI interrupts it. */
+void soft_vnmi_inject(struct vcpu_vmx *vmx)
+{
+	return_breakpoint_arm(vmx);
+	soft_vnmi_block(vmx);
+}
+
 /* @cause: enum nmi_unblock. */
 void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
 {
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
 	vmx->loaded_vmcs->soft_nmi_blocked = false;
+	vmx->nmi.ret.armed = false;
 	if (vmx->nmi.waiting) {
 		vmx->nmi.waiting = false;
 		/* If it is just firing it finds nothing to do. */
@@ -142,8 +158,23 @@ void soft_vnmi_wait(struct vcpu_vmx *vmx)
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 }
 
+/* The NMI as the CPU gets it to see; vmx.c and user space never do. */
+#define NMI_EVENT	(NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK)
+#define NMI_AS_EXCEPTION \
+	(NMI_VECTOR | INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK)
+
 void soft_vnmi_enter(struct vcpu_vmx *vmx)
 {
+	if (!vmx->loaded_vmcs->soft_nmi_blocked)
+		return;
+
+	/* What L1 injects into L2 is L1's, to the letter. */
+	if (!vmx->emulation_required && !is_guest_mode(&vmx->vcpu) &&
+	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
+		vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_AS_EXCEPTION);
+
+	return_breakpoint_enter(vmx);
+
 	if (!vmx->nmi.waiting)
 		return;
 
@@ -157,12 +188,21 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 void soft_vnmi_exit(struct vcpu_vmx *vmx)
 {
 	u32 state = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
+	bool returned;
 
 	if (state & GUEST_INTR_STATE_NMI)
 		vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
 			     state & ~GUEST_INTR_STATE_NMI);
 
-	if (!vmx->loaded_vmcs->soft_nmi_blocked || is_smm(&vmx->vcpu))
+	if ((vmx->idt_vectoring_info & ~VECTORING_INFO_UNDEFINED) ==
+	    NMI_AS_EXCEPTION)
+		vmx->idt_vectoring_info = NMI_EVENT;
+
+	if (!vmx->loaded_vmcs->soft_nmi_blocked)
+		return;
+
+	returned = return_breakpoint_exit(vmx);
+	if (is_smm(&vmx->vcpu))
 		return;
 
 	if (vmx->nmi.waiting)
@@ -172,7 +212,9 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
 		return;
 
-	if ((vmx_get_rflags(&vmx->vcpu) & X86_EFLAGS_IF) &&
-	    !(state & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
+	if (returned)
+		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RETURN);
+	else if ((vmx_get_rflags(&vmx->vcpu) & X86_EFLAGS_IF) &&
+		 !(state & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_IRQ_WINDOW);
 }
