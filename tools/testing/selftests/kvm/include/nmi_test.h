@@ -31,6 +31,9 @@ struct test_case {
 
 int run_cases(const struct test_case *cases, unsigned int nr);
 
+/* For a test that has nothing to look at on this machine. */
+int skip_all(const char *reason);
+
 /* Both end the case at once. The reason is printed with the TAP line. */
 void __attribute__((noreturn, format(printf, 1, 2))) skip(const char *fmt, ...);
 void __attribute__((noreturn, format(printf, 3, 4)))
@@ -132,6 +135,15 @@ extern char guest_stop_next[];
 static inline void guest_irqs_on(void)
 {
 	asm volatile("sti; nop" : : : "memory");
+}
+
+/* An IRET to the next instruction, for what only an IRET ends. */
+static inline void guest_iret(void)
+{
+	asm volatile("mov %%ss, %%eax; mov %%rsp, %%rcx\n\t"
+		     "push %%rax; push %%rcx; pushf\n\t"
+		     "mov %%cs, %%eax; push %%rax; push $1f; iretq\n\t"
+		     "1:" : : : "rax", "rcx", "memory", "cc");
 }
 
 static inline void guest_irqs_off(void)

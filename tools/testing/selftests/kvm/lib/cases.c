@@ -130,6 +130,12 @@ static void run_case(const struct test_case *c)
 	ksft_test_result(WIFEXITED(status) && !WEXITSTATUS(status), "%s\n", c->claim);
 }
 
+int skip_all(const char *reason)
+{
+	ksft_print_header();
+	return ksft_exit_skip("%s\n", reason);
+}
+
 int run_cases(const struct test_case *cases, unsigned int nr)
 {
 	unsigned int i;

@@ -64,16 +64,10 @@ static void on_nmi_halt(struct guest_regs *regs)
 static unsigned int timeout_ms(void)
 {
 	char value[16];
-	unsigned int ms;
 
-	if (nmi_path() != VMX_SOFT)
-		skip("this host's NMIs need no timeout");
 	if (!vendor_param("soft_vnmi_timeout_ms", value, sizeof(value)))
-		skip("this kvm_intel has no parameter soft_vnmi_timeout_ms");
-	ms = atoi(value);
-	if (ms > LONGEST_MS)
-		skip("soft_vnmi_timeout_ms is %u, more than this test waits", ms);
-	return ms;
+		return 0;
+	return atoi(value);
 }
 
 /* The kernel log from here on. */
@@ -172,5 +166,11 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
+	if (nmi_path() != VMX_SOFT)
+		return skip_all("NMIs need no timeout here");
+	if (!timeout_ms())
+		return skip_all("this kvm_intel has no parameter soft_vnmi_timeout_ms");
+	if (timeout_ms() > LONGEST_MS)
+		return skip_all("soft_vnmi_timeout_ms is more than this test waits");
 	return run_cases(cases, ARRAY_SIZE(cases));
 }

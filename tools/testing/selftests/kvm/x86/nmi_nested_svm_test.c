@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * NMIs and a guest hypervisor (L1) on SVM: where an NMI goes that arrives while
+ * its guest (L2) runs, when L1 gets it, and what L1 may inject into L2.
+ *
+ * An NMI that L1 intercepts stays pending over the #VMEXIT, and L1 takes it when
+ * it sets GIF again. L1 and L2 share one address space and one IDT, so the log
+ * shows NMIs of both.
+ *
+ * A wrong implementation consumes the NMI with the #VMEXIT, delivers it with GIF
+ * clear, lets the step over an IRET leak from L2 into L1, or counts an NMI that
+ * L1 injects as one of its own.
+ */
+#include "nmi_test.h"
+#include "svm_util.h"
+
+enum { STAGE_L2 = 1, STAGE_L1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
+
+#define EVENTINJ_NMI	(0x80000000 | 2 << 8)
+#define NR_EXITS	4
+
+struct l2_exit { uint64_t code, rip, nmis; };
+
+extern char after_stgi[];
+static struct svm_test_data *svm;
+static bool intercept_nmi;
+static struct l2_exit exits[NR_EXITS];
+static uint32_t nr_exits;
+static char l2_stack[4096] __attribute__((aligned(16)));
+
+static void l2(void)
+{
+	guest_stop(STAGE_L2, RFLAGS_FIXED);
+	vmmcall();
+	vmmcall();
+}
+
+/* --- L1 --- */
+
+static void prepare_l2(void)
+{
+	x2apic_enable();
+	generic_svm_setup(svm, l2, l2_stack + sizeof(l2_stack));
+	if (intercept_nmi)
+		svm->vmcb->control.intercept |= 1ull << INTERCEPT_NMI;
+}
+
+/* Run L2, note its exit, and set GIF. */
+static void run_l2(void)
+{
+	struct vmcb *vmcb = svm->vmcb;
+
+	run_guest(vmcb, svm->vmcb_gpa);
+	exits[nr_exits++] = (struct l2_exit) {
+		vmcb->control.exit_code, vmcb->save.rip, guest_log.nr_nmis,
+	};
+	if (vmcb->control.exit_code == SVM_EXIT_VMMCALL)
+		vmcb->save.rip += 3;
+}
+
+static void l1_runs_l2(void)
+{
+	prepare_l2();
+	run_l2();
+	asm volatile("stgi\n\t"
+		     "after_stgi: nop" : : : "memory");
+	run_l2();
+	stgi();
+	guest_stage(STAGE_END);
+}
+
+static void l1_injects(void)
+{
+	prepare_l2();
+	svm->vmcb->control.event_inj = EVENTINJ_NMI;
+	run_l2();
+	stgi();
+	guest_stop(STAGE_L1, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	guest_stage(STAGE_HANDLER_END);
+}
+
+static void on_nmi_vmmcall(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	/* L2 never comes back: the next NMI is not a nested one. */
+	guest_log.in_nmi = 0;
+	vmmcall();
+}
+
+/* --- host --- */
+
+static struct kvm_vcpu *create_l1(void (*l1)(void), bool intercept,
+				  void (*on_event)(struct guest_regs *))
+{
+	struct kvm_vcpu *vcpu;
+	vm_vaddr_t gva;
+
+	vcpu = create_vm(l1, on_event);
+	vcpu_alloc_svm(vcpu->vm, &gva);
+	svm = (struct svm_test_data *)gva;
+	intercept_nmi = intercept;
+	sync_global_to_guest(vcpu->vm, svm);
+	sync_global_to_guest(vcpu->vm, intercept_nmi);
+	return vcpu;
+}
+
+static const struct l2_exit *read_exits(struct kvm_vcpu *vcpu)
+{
+	sync_global_from_guest(vcpu->vm, exits);
+	sync_global_from_guest(vcpu->vm, nr_exits);
+	return exits;
+}
+
+static void intercepted(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, true, NULL);
+	const struct l2_exit *exit;
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	exit = read_exits(vcpu);
+	CHECK_EQ(exit[0].code, SVM_EXIT_NMI);
+	CHECK_EQ(exit[0].rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(exit[0].nmis, 0);
+	CHECK_EQ(exit[1].code, SVM_EXIT_VMMCALL);
+}
+
+static void taken_with_gif(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, true, NULL);
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)after_stgi);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags & (RFLAGS_TF | RFLAGS_RF), 0);
+}
+
+static void not_intercepted(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, false, NULL);
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_exits(vcpu)[0].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)guest_stop_next);
+}
+
+static void second_waits_in_l2(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, false, on_nmi);
+	const struct event_log *log;
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
+	CHECK_EQ(nmi_nr(log, 2)->rflags & RFLAGS_TF, 0);
+}
+
+static void injected_by_l1(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_injects, true, NULL);
+	const struct event_log *log;
+
+	run_to(vcpu, STAGE_L2);
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr_nmis, 1);
+	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)l2);
+	run_to(vcpu, STAGE_L1);
+	CHECK_EQ(read_exits(vcpu)[0].code, SVM_EXIT_VMMCALL);
+}
+
+/* What L1 injects is none of L0's business: an NMI for L1 comes at once. */
+static void injection_does_not_block_l1(void)
+{
+	struct kvm_vcpu *vcpu = create_l1(l1_injects, true, on_nmi_vmmcall);
+	const struct event_log *log;
+
+	run_to(vcpu, STAGE_L1);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
+}
+
+static const struct test_case cases[] = {
+	{ "an NMI that L1 intercepts ends L2 and stays pending", intercepted },
+	{ "L1 takes it behind its STGI", taken_with_gif },
+	{ "an NMI that L1 does not intercept goes to L2's handler", not_intercepted },
+	{ "a second one waits for the IRET in L2", second_waits_in_l2 },
+	{ "L2 takes an NMI that L1 injects at its first instruction", injected_by_l1 },
+	{ "an NMI injected into L2 does not block L1", injection_does_not_block_l1 },
+};
+
+int main(void)
+{
+	if (!kvm_cpu_has(X86_FEATURE_SVM))
+		return skip_all("this KVM offers no SVM to its guests");
+	return run_cases(cases, ARRAY_SIZE(cases));
+}
