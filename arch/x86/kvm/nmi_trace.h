@@ -39,23 +39,6 @@ enum nmi_unblock {
 };
 #endif
 
-#define kvm_nmi_window_names			\
-	{ NMI_WINDOW_EXITING, "nmi-window" },	\
-	{ NMI_WINDOW_IRQ, "irq-window" },	\
-	{ NMI_WINDOW_IRET, "iret-intercept" },	\
-	{ NMI_WINDOW_STEP, "single-step" },	\
-	{ NMI_WINDOW_STGI, "stgi-intercept" }
-
-#define kvm_nmi_unblock_names				\
-	{ NMI_UNBLOCK_IRET, "iret" },			\
-	{ NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },	\
-	{ NMI_UNBLOCK_RETURN, "return" },		\
-	{ NMI_UNBLOCK_TIMEOUT, "timeout" },		\
-	{ NMI_UNBLOCK_FAULT, "fault" },			\
-	{ NMI_UNBLOCK_TASK_SWITCH, "task-switch" },	\
-	{ NMI_UNBLOCK_RESTORED, "state-restored" },	\
-	{ NMI_UNBLOCK_RESET, "reset" }
-
 /*
  * The interrupted context is recorded before the handler can change it: with
  * an NMI sent to a hung guest this line says where it hung.
@@ -103,7 +86,12 @@ TRACE_EVENT(kvm_nmi_window,
 	),
 
 	TP_printk("vcpu %u waits for %s", __entry->vcpu_id,
-		  __print_symbolic(__entry->how, kvm_nmi_window_names))
+		  __print_symbolic(__entry->how,
+			{ NMI_WINDOW_EXITING, "nmi-window" },
+			{ NMI_WINDOW_IRQ, "irq-window" },
+			{ NMI_WINDOW_IRET, "iret-intercept" },
+			{ NMI_WINDOW_STEP, "single-step" },
+			{ NMI_WINDOW_STGI, "stgi-intercept" }))
 );
 
 /*
@@ -130,7 +118,15 @@ TRACE_EVENT(kvm_nmi_unblock,
 
 	TP_printk("vcpu %u open again after %llu ns: %s", __entry->vcpu_id,
 		  __entry->blocked_ns,
-		  __print_symbolic(__entry->why, kvm_nmi_unblock_names))
+		  __print_symbolic(__entry->why,
+			{ NMI_UNBLOCK_IRET, "iret" },
+			{ NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },
+			{ NMI_UNBLOCK_RETURN, "return" },
+			{ NMI_UNBLOCK_TIMEOUT, "timeout" },
+			{ NMI_UNBLOCK_FAULT, "fault" },
+			{ NMI_UNBLOCK_TASK_SWITCH, "task-switch" },
+			{ NMI_UNBLOCK_RESTORED, "state-restored" },
+			{ NMI_UNBLOCK_RESET, "reset" }))
 );
 
 #endif /* _KVM_NMI_TRACE_H */

@@ -24,23 +24,8 @@
  * A lone NMI costs the IRET exit, handled with interrupts off and without
  * looking at events; nobody minds that RETIRING is left only at the next exit.
  * If another NMI waits, the IRET runs under a single step, whose #DB is the
- * window.  The same step carries an NMI over an interrupt shadow.  (The virtual
- * interrupt window will not do: "sti; cli" closes it before it opens.)
- *
- * The step is lent to one entry by svm_nmi_enter() and taken back at its exit
- * by svm_nmi_exit(), so that no other code ever meets it: RFLAGS.TF, a clean DR6
- * to tell the step's #DB from the guest's own, no branch-only stepping, and
- * intercepts for everything that would store RFLAGS with our TF in it:
- *
- *   exceptions	      handed to the guest by software, without TF
- *   PUSHF, POPF      emulated
- *   INTn, ICEBP      injected by software
- *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD
- *   MOV DR	      emulated, as DR6 is not the guest's
- *
- * Only in an interrupt shadow need the last four be feared.  An instruction
- * that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of
- * our TF: what stands in RFLAGS after it is the guest's.
+ * window (step.c).  The same step carries an NMI over an interrupt shadow.  (The
+ * virtual interrupt window will not do: "sti; cli" closes it before it opens.)
  *
  * Known hole: a virtual interrupt that AVIC delivers in front of an IRET in
  * RETIRING cannot be told from the IRET's retirement.  It takes a handler that
@@ -52,48 +37,23 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kvm_host.h>
-#include <asm/debugreg.h>
 
 #include "x86.h"
 #include "svm.h"
 #include "nmi.h"
 #include "../nmi_trace.h"
 
-/*
- * Exceptions to intercept while stepping.  Not NMI (2), nor the reserved
- * vectors, whose bits have no defined effect; #DF cannot be the first fault of
- * an instruction.
- */
-#define STEP_EXCEPTIONS							\
-	(BIT(DE_VECTOR) | BIT(DB_VECTOR) | BIT(BP_VECTOR) |		\
-	 BIT(OF_VECTOR) | BIT(BR_VECTOR) | BIT(UD_VECTOR) |		\
-	 BIT(NM_VECTOR) | BIT(TS_VECTOR) | BIT(NP_VECTOR) |		\
-	 BIT(SS_VECTOR) | BIT(GP_VECTOR) | BIT(PF_VECTOR) |		\
-	 BIT(MF_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR) |		\
-	 BIT(XM_VECTOR))
-
-static const u16 shadow_intercepts[] = {
-	INTERCEPT_PUSHF, INTERCEPT_POPF, INTERCEPT_INTn, INTERCEPT_IRET,
-};
-
-/* The words a step adds to, in the order of svm_nmi.lent_intercepts. */
-static const u8 step_words[NMI_STEP_WORDS] = {
-	INTERCEPT_DR, INTERCEPT_EXCEPTION, INTERCEPT_WORD3, INTERCEPT_WORD4,
-};
-
-static bool is_exception_exit(u32 exit_code)
+/* An exception of the instruction itself: not #DB, not #MC. */
+static bool is_fault_exit(u32 exit_code)
 {
 	return exit_code >= SVM_EXIT_EXCP_BASE &&
-	       exit_code < SVM_EXIT_EXCP_BASE + 32;
-}
-
-static bool is_db_exit(struct vcpu_svm *svm)
-{
-	return svm->vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + DB_VECTOR;
+	       exit_code < SVM_EXIT_EXCP_BASE + 32 &&
+	       exit_code != SVM_EXIT_EXCP_BASE + DB_VECTOR &&
+	       exit_code != SVM_EXIT_EXCP_BASE + MC_VECTOR;
 }
 
 /* Is the intercepted IRET what the vCPU executes next? */
-static bool at_iret(struct vcpu_svm *svm)
+bool iret_window_at_iret(struct vcpu_svm *svm)
 {
 	struct kvm_vcpu *vcpu = &svm->vcpu;
 
@@ -251,60 +211,6 @@ static enum nmi_step step_kind(struct vcpu_svm *svm)
 }
 
 /*
- * In virtual-8086 mode with IOPL below 3 PUSHF, POPF and INTn raise #GP or are
- * redirected, and the intercepts would come before that.
- */
-static bool rflags_accesses_fault(struct vmcb_save_area *save)
-{
-	return (save->rflags & X86_EFLAGS_VM) &&
-	       (save->rflags & X86_EFLAGS_IOPL) != X86_EFLAGS_IOPL;
-}
-
-static void lend_step(struct vcpu_svm *svm, enum nmi_step kind)
-{
-	struct vmcb_control_area *control = &svm->vmcb->control;
-	struct vmcb_save_area *save = &svm->vmcb->save;
-	struct svm_nmi *nmi = &svm->nmi;
-	int i;
-
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		nmi->lent_intercepts[i] = control->intercepts[step_words[i]];
-	nmi->lent_rflags = save->rflags;
-	nmi->lent_efer = save->efer;
-	nmi->lent_dr6 = save->dr6;
-	nmi->lent_dbgctl = save->dbgctl;
-	nmi->lent = kind;
-
-	control->intercepts[INTERCEPT_EXCEPTION] |= STEP_EXCEPTIONS;
-	save->dr6 = DR6_ACTIVE_LOW;
-	save->dbgctl &= ~DEBUGCTLMSR_BTF;
-	if (kind != STEP_TASK_SWITCH)
-		save->rflags |= X86_EFLAGS_TF;
-
-	/*
-	 * An instruction breakpoint on the IRET has been reported before the
-	 * IRET was intercepted.
-	 */
-	if (kind == STEP_IRET)
-		save->rflags |= X86_EFLAGS_RF;
-
-	/* The memory of a SEV guest cannot be read: nothing can be emulated. */
-	if (kind == STEP_SHADOW && !sev_guest(svm->vcpu.kvm)) {
-		control->intercepts[INTERCEPT_DR] = ~0u;
-		vmcb_set_intercept(control, INTERCEPT_ICEBP);
-		for (i = 0; i < ARRAY_SIZE(shadow_intercepts); i++)
-			if (!rflags_accesses_fault(save))
-				vmcb_set_intercept(control, shadow_intercepts[i]);
-		save->efer &= ~EFER_SCE;
-		vmcb_mark_dirty(svm->vmcb, VMCB_CR);
-	}
-
-	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
-	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
-	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
-}
-
-/*
  * Before VMRUN if there is something to decide; interrupts are off, and what is
  * going to be injected is known.
  */
@@ -318,7 +224,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 		if ((event & SVM_EVTINJ_VALID) && nmi->iret_tried &&
 		    (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_EXEPT)
 			iret_window_open(svm, NMI_UNBLOCK_FAULT);
-		else if ((event & SVM_EVTINJ_VALID) || !at_iret(svm))
+		else if ((event & SVM_EVTINJ_VALID) || !iret_window_at_iret(svm))
 			iret_window_block(svm);
 		nmi->iret_tried = false;
 	}
@@ -336,72 +242,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 		return;
 	}
 
-	lend_step(svm, step_kind(svm));
-}
-
-/*
- * Give the guest its own state back and find out whether the instruction under
- * the step has completed.  What is left in DR6 has the guest's own cause.
- */
-static bool take_back_step(struct vcpu_svm *svm)
-{
-	struct vmcb_control_area *control = &svm->vmcb->control;
-	struct vmcb_save_area *save = &svm->vmcb->save;
-	struct svm_nmi *nmi = &svm->nmi;
-	u64 planted = X86_EFLAGS_TF | (nmi->lent == STEP_IRET ? X86_EFLAGS_RF : 0);
-	u64 hits = is_db_exit(svm) ? save->dr6 ^ DR6_ACTIVE_LOW : 0;
-	bool stepped = hits & DR_STEP;
-	bool pops = nmi->lent == STEP_IRET || nmi->lent == STEP_SHADOW_POPS;
-	int i;
-
-	/*
-	 * A step that has completed without being seen as one (an exit that is
-	 * taken in front of the #DB) leaves an IRET elsewhere.
-	 */
-	if (!pops || !(stepped || (nmi->lent == STEP_IRET && !at_iret(svm))))
-		save->rflags = (save->rflags & ~planted) |
-			       (nmi->lent_rflags & planted);
-
-	if (!(nmi->lent_rflags & X86_EFLAGS_TF))
-		hits &= ~DR_STEP;
-
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		control->intercepts[step_words[i]] = nmi->lent_intercepts[i];
-	save->efer = nmi->lent_efer;
-	save->dbgctl = nmi->lent_dbgctl;
-	save->dr6 = ((nmi->lent_dr6 ^ DR6_ACTIVE_LOW) | hits) ^ DR6_ACTIVE_LOW;
-
-	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
-	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
-	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
-	vmcb_mark_dirty(svm->vmcb, VMCB_CR);
-
-	nmi->owned = is_db_exit(svm) && !hits;
-	return stepped;
-}
-
-/* Did only the step's intercepts, not the guest's or L1's, make this exit? */
-static bool exit_is_a_guard(struct vcpu_svm *svm)
-{
-	u32 code = svm->vmcb->control.exit_code;
-	int word = code / 32;
-	int i;
-
-	/* A page fault of the host on behalf of the guest. */
-	if (code == SVM_EXIT_EXCP_BASE + PF_VECTOR &&
-	    svm->vcpu.arch.apf.host_apf_flags)
-		return false;
-
-	/* SYSCALL and SYSRET with EFER.SCE off; #UD is always intercepted. */
-	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR)
-		return svm->nmi.lent == STEP_SHADOW &&
-		       (svm->nmi.lent_efer & EFER_SCE);
-
-	/* Exit codes number the intercepts in the order of their bits. */
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		if (step_words[i] == word)
-			return !(svm->nmi.lent_intercepts[i] & BIT(code % 32));
-	return false;
+	step_lend(svm, step_kind(svm));
 }
 
 /*
@@ -417,19 +258,14 @@ void svm_nmi_exit(struct kvm_vcpu *vcpu)
 	bool stepped = false;
 
 	nmi->owned = false;
-	if (nmi->lent) {
-		stepped = take_back_step(svm);
-		if (!is_db_exit(svm))
-			nmi->owned = exit_is_a_guard(svm);
-		nmi->lent = STEP_NONE;
-		nmi->pops_rip = 0;
-	}
+	if (nmi->lent)
+		stepped = step_take_back(svm);
 
 	if (nmi->step)
 		ask_again(svm);
 
 	if (nmi->state == NMI_RETIRING && code != SVM_EXIT_ERR) {
-		if (stepped || !at_iret(svm))
+		if (stepped || !iret_window_at_iret(svm))
 			iret_window_open(svm, NMI_UNBLOCK_IRET);
 		else if ((vectoring & SVM_EXITINTINFO_VALID) &&
 			 (vectoring & SVM_EXITINTINFO_TYPE_MASK) ==
@@ -437,9 +273,7 @@ void svm_nmi_exit(struct kvm_vcpu *vcpu)
 			iret_window_open(svm, NMI_UNBLOCK_FAULT);
 		else
 			nmi->iret_tried = code == SVM_EXIT_TASK_SWITCH ||
-					  (is_exception_exit(code) &&
-					   !is_db_exit(svm) &&
-					   code != SVM_EXIT_EXCP_BASE + MC_VECTOR);
+					  is_fault_exit(code);
 	}
 
 	nmi->active = nmi->state == NMI_RETIRING || nmi->owned;

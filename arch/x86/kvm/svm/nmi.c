@@ -49,17 +49,16 @@ bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	bool to_l1 = is_guest_mode(vcpu) && nested_exit_on_nmi(svm);
 
 	if (svm->nested.nested_run_pending)
 		return -EBUSY;
 
-	if (svm_nmi_blocked(vcpu))
-		return 0;
+	/* What makes L2 exit is not injected; the exit is common code's to make. */
+	if (!svm_nmi_blocked(vcpu))
+		return for_injection && to_l1 ? -EBUSY : 1;
 
-	if (for_injection && is_guest_mode(vcpu) && nested_exit_on_nmi(svm))
-		return -EBUSY;
-
-	return 1;
+	return 0;
 }
 
 bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)

@@ -1,7 +1,7 @@
 /// KVM: SVM: Move guest NMI handling to files of its own
 ///
 /// Injection, blocking and windows of guest NMIs move from svm.c to nmi.c, and
-/// the detection of the end of a handler to iret_window.c and step_guard.c. The
+/// the detection of the end of a handler to iret_window.c and step.c. The
 /// single step over IRET is now lent to one VMRUN and taken back right behind
 /// it, so svm_get_rflags(), svm_set_rflags() and the #DB handler no longer have
 /// to know of it, and neither nested virtualization, SMM nor user space can

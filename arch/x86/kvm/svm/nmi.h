@@ -5,7 +5,7 @@
  *
  *   nmi.c          injection, blocking, windows
  *   iret_window.c  CPUs that do not track NMI blocking: IRET intercept, one step
- *   step_guard.c   what the guest does while it is stepped
+ *   step.c         the one invisible step
  */
 #ifndef __KVM_X86_SVM_NMI_H
 #define __KVM_X86_SVM_NMI_H
@@ -78,6 +78,11 @@ fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu);
 int iret_interception(struct kvm_vcpu *vcpu);
 int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret);
 int svm_nmi_handle_exit(struct kvm_vcpu *vcpu);
+
+/* step.c, called by iret_window.c */
+void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
+bool step_take_back(struct vcpu_svm *svm);
+bool iret_window_at_iret(struct vcpu_svm *svm);
 
 /* iret_window.c, called by nmi.c */
 void iret_window_block(struct vcpu_svm *svm);

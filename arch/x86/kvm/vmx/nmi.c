@@ -316,10 +316,12 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	vcpu->arch.nmi_injected = true;
-	if (has_virtual_nmis(vmx))
+	if (has_virtual_nmis(vmx)) {
 		set_blocking_bit(vmx, false);
-	else
-		vmx->loaded_vmcs->soft_nmi_blocked = vmx->nmi.ret.armed = false;
+	} else {
+		vmx->loaded_vmcs->soft_nmi_blocked = false;
+		vmx->nmi.ret.armed = false;
+	}
 }
 
 /* The NMI goes through a task gate: software delivers it, and blocks NMIs. */

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * One instruction of the guest under a single step that the guest cannot see.
+ *
+ * The step is lent to one entry by svm_nmi_enter() and taken back at its exit
+ * by svm_nmi_exit(), so that no other code ever meets it: RFLAGS.TF, a clean DR6
+ * to tell the step's #DB from the guest's own, no branch-only stepping, and
+ * intercepts for everything that would store RFLAGS with our TF in it:
+ *
+ *   exceptions	      handed to the guest by software, without TF
+ *   PUSHF, POPF      emulated
+ *   INTn, ICEBP      injected by software
+ *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD
+ *   MOV DR	      emulated, as DR6 is not the guest's
+ *
+ * Only in an interrupt shadow need the last four be feared.  An instruction
+ * that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of
+ * our TF: what stands in RFLAGS after it is the guest's.
+ *
+ * Exits that only these intercepts have caused are nobody else's: neither the
+ * guest nor L1 asked for them.  svm_nmi_handle_exit() completes each in such a
+ * way that the guest sees what it would have seen without the step.
+ *
+ * When to step is decided in iret_window.c.
+ * (APM volume 2, "VMRUN and TF/RF Bits in EFLAGS", "#DB (Debug)")
+ */
+#include <linux/kvm_host.h>
+#include <asm/debugreg.h>
+
+#include "x86.h"
+#include "svm.h"
+#include "nmi.h"
+
+#define INSN_BYTES	15	/* the longest instruction */
+#define OPCODE_BYTES	2
+
+/*
+ * Exceptions to intercept while stepping.  Not NMI (2), nor the reserved
+ * vectors, whose bits have no defined effect; #DF cannot be the first fault of
+ * an instruction.
+ */
+#define STEP_EXCEPTIONS							\
+	(BIT(DE_VECTOR) | BIT(DB_VECTOR) | BIT(BP_VECTOR) |		\
+	 BIT(OF_VECTOR) | BIT(BR_VECTOR) | BIT(UD_VECTOR) |		\
+	 BIT(NM_VECTOR) | BIT(TS_VECTOR) | BIT(NP_VECTOR) |		\
+	 BIT(SS_VECTOR) | BIT(GP_VECTOR) | BIT(PF_VECTOR) |		\
+	 BIT(MF_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR) |		\
+	 BIT(XM_VECTOR))
+
+static const u16 shadow_intercepts[] = {
+	INTERCEPT_PUSHF, INTERCEPT_POPF, INTERCEPT_INTn, INTERCEPT_IRET,
+};
+
+/* The words a step adds to, in the order of svm_nmi.lent_intercepts. */
+static const u8 step_words[NMI_STEP_WORDS] = {
+	INTERCEPT_DR, INTERCEPT_EXCEPTION, INTERCEPT_WORD3, INTERCEPT_WORD4,
+};
+
+static bool is_db_exit(struct vcpu_svm *svm)
+{
+	return svm->vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + DB_VECTOR;
+}
+
+/*
+ * In virtual-8086 mode with IOPL below 3 PUSHF, POPF and INTn raise #GP or are
+ * redirected, and the intercepts would come before that.
+ */
+static bool rflags_accesses_fault(struct vmcb_save_area *save)
+{
+	return (save->rflags & X86_EFLAGS_VM) &&
+	       (save->rflags & X86_EFLAGS_IOPL) != X86_EFLAGS_IOPL;
+}
+
+/* Before VMRUN, interrupts off, nothing to inject. */
+void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
+{
+	struct vmcb_control_area *control = &svm->vmcb->control;
+	struct vmcb_save_area *save = &svm->vmcb->save;
+	struct svm_nmi *nmi = &svm->nmi;
+	int i;
+
+	for (i = 0; i < NMI_STEP_WORDS; i++)
+		nmi->lent_intercepts[i] = control->intercepts[step_words[i]];
+	nmi->lent_rflags = save->rflags;
+	nmi->lent_efer = save->efer;
+	nmi->lent_dr6 = save->dr6;
+	nmi->lent_dbgctl = save->dbgctl;
+	nmi->lent = kind;
+
+	control->intercepts[INTERCEPT_EXCEPTION] |= STEP_EXCEPTIONS;
+	save->dr6 = DR6_ACTIVE_LOW;
+	save->dbgctl &= ~DEBUGCTLMSR_BTF;
+	if (kind != STEP_TASK_SWITCH)
+		save->rflags |= X86_EFLAGS_TF;
+
+	/*
+	 * An instruction breakpoint on the IRET has been reported before the
+	 * IRET was intercepted.
+	 */
+	if (kind == STEP_IRET)
+		save->rflags |= X86_EFLAGS_RF;
+
+	/* The memory of a SEV guest cannot be read: nothing can be emulated. */
+	if (kind == STEP_SHADOW && !sev_guest(svm->vcpu.kvm)) {
+		control->intercepts[INTERCEPT_DR] = ~0u;
+		vmcb_set_intercept(control, INTERCEPT_ICEBP);
+		for (i = 0; i < ARRAY_SIZE(shadow_intercepts); i++)
+			if (!rflags_accesses_fault(save))
+				vmcb_set_intercept(control, shadow_intercepts[i]);
+		save->efer &= ~EFER_SCE;
+		vmcb_mark_dirty(svm->vmcb, VMCB_CR);
+	}
+
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
+	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
+}
+
+/* Did only the step's intercepts, not the guest's or L1's, make this exit? */
+static bool exit_is_a_guard(struct vcpu_svm *svm)
+{
+	u32 code = svm->vmcb->control.exit_code;
+	int word = code / 32;
+	int i;
+
+	/* A page fault of the host on behalf of the guest. */
+	if (code == SVM_EXIT_EXCP_BASE + PF_VECTOR &&
+	    svm->vcpu.arch.apf.host_apf_flags)
+		return false;
+
+	/* SYSCALL and SYSRET with EFER.SCE off; #UD is always intercepted. */
+	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR)
+		return svm->nmi.lent == STEP_SHADOW &&
+		       (svm->nmi.lent_efer & EFER_SCE);
+
+	/* Exit codes number the intercepts in the order of their bits. */
+	for (i = 0; i < NMI_STEP_WORDS; i++)
+		if (step_words[i] == word)
+			return !(svm->nmi.lent_intercepts[i] & BIT(code % 32));
+	return false;
+}
+
+/*
+ * Give the guest its own state back and find out whether the instruction under
+ * the step has completed.  What is left in DR6 has the guest's own cause.  Right
+ * after #VMEXIT.
+ */
+bool step_take_back(struct vcpu_svm *svm)
+{
+	struct vmcb_control_area *control = &svm->vmcb->control;
+	struct vmcb_save_area *save = &svm->vmcb->save;
+	struct svm_nmi *nmi = &svm->nmi;
+	u64 planted = X86_EFLAGS_TF | (nmi->lent == STEP_IRET ? X86_EFLAGS_RF : 0);
+	u64 hits = is_db_exit(svm) ? save->dr6 ^ DR6_ACTIVE_LOW : 0;
+	bool stepped = hits & DR_STEP;
+	bool pops = nmi->lent == STEP_IRET || nmi->lent == STEP_SHADOW_POPS;
+	int i;
+
+	/*
+	 * A step that has completed without being seen as one (an exit that is
+	 * taken in front of the #DB) leaves an IRET elsewhere.
+	 */
+	if (!pops || !(stepped || (nmi->lent == STEP_IRET && !iret_window_at_iret(svm))))
+		save->rflags = (save->rflags & ~planted) |
+			       (nmi->lent_rflags & planted);
+
+	if (!(nmi->lent_rflags & X86_EFLAGS_TF))
+		hits &= ~DR_STEP;
+
+	for (i = 0; i < NMI_STEP_WORDS; i++)
+		control->intercepts[step_words[i]] = nmi->lent_intercepts[i];
+	save->efer = nmi->lent_efer;
+	save->dbgctl = nmi->lent_dbgctl;
+	save->dr6 = ((nmi->lent_dr6 ^ DR6_ACTIVE_LOW) | hits) ^ DR6_ACTIVE_LOW;
+
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
+	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
+	vmcb_mark_dirty(svm->vmcb, VMCB_CR);
+
+	nmi->owned = is_db_exit(svm) ? !hits : exit_is_a_guard(svm);
+	nmi->lent = STEP_NONE;
+	nmi->pops_rip = 0;
+	return stepped;
+}
+
+/*
+ * Read the opcode at RIP behind its prefixes.  Returns the length up to and
+ * including @opcode, 0 if it cannot be read: the CPU has just fetched it, so
+ * another vCPU is changing the page tables, and trying again is right.
+ */
+static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[OPCODE_BYTES])
+{
+	bool long_mode = to_svm(vcpu)->vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK;
+	unsigned long rip = kvm_get_linear_rip(vcpu);
+	struct x86_exception fault;
+	int len, i;
+	u8 byte;
+
+	for (len = 0; len < INSN_BYTES; len++) {
+		if (kvm_read_guest_virt(vcpu, rip + len, &byte, 1, &fault))
+			return 0;
+
+		switch (byte) {
+		case 0x26: case 0x2e: case 0x36: case 0x3e:	/* segments */
+		case 0x64: case 0x65:
+		case 0x66: case 0x67:				/* sizes */
+		case 0xf0: case 0xf2: case 0xf3:		/* LOCK, REP */
+			continue;
+		case 0x40 ... 0x4f:				/* REX */
+			if (long_mode)
+				continue;
+			break;
+		default:
+			break;
+		}
+		break;
+	}
+
+	for (i = 0; i < OPCODE_BYTES; i++, len++)
+		if (kvm_read_guest_virt(vcpu, rip + len, &opcode[i], 1, &fault))
+			return 0;
+
+	return len;
+}
+
+/* INTn: let common code inject it; RIP is advanced there. */
+static int software_interrupt(struct kvm_vcpu *vcpu)
+{
+	u8 opcode[OPCODE_BYTES];
+
+	if (read_opcode(vcpu, opcode))
+		kvm_queue_interrupt(vcpu, opcode[1], true);
+	return 1;
+}
+
+/* INT1 is a trap without a cause in DR6. */
+static int icebp(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	u8 opcode[OPCODE_BYTES];
+	int len = read_opcode(vcpu, opcode);
+
+	if (!len)
+		return 1;
+
+	kvm_rip_write(vcpu, kvm_rip_read(vcpu) + len - OPCODE_BYTES + 1);
+	svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+	kvm_queue_exception(vcpu, DB_VECTOR);
+	return 1;
+}
+
+/*
+ * With EFER.SCE off SYSCALL and SYSRET raise #UD.  The emulator does SYSCALL.
+ * It has no SYSRET, but that one loads RFLAGS whole and may be stepped.
+ */
+static int invalid_opcode(struct kvm_vcpu *vcpu)
+{
+	u8 opcode[OPCODE_BYTES];
+
+	if (read_opcode(vcpu, opcode) && opcode[0] == 0x0f && opcode[1] == 0x07) {
+		to_svm(vcpu)->nmi.pops_rip = kvm_rip_read(vcpu);
+		return 1;
+	}
+
+	return svm_invoke_exit_handler(vcpu, SVM_EXIT_EXCP_BASE + UD_VECTOR);
+}
+
+/* An exception that the CPU would have delivered by itself. */
+static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
+{
+	struct vmcb_control_area *control = &to_svm(vcpu)->vmcb->control;
+
+	switch (vector) {
+	case DB_VECTOR:
+		break;			/* the step itself */
+	case UD_VECTOR:
+		return invalid_opcode(vcpu);
+	case PF_VECTOR:
+		/* The CPU leaves CR2 alone when #PF is intercepted. */
+		vcpu->arch.cr2 = control->exit_info_2;
+		fallthrough;
+	case TS_VECTOR:
+	case NP_VECTOR:
+	case SS_VECTOR:
+	case GP_VECTOR:
+	case AC_VECTOR:
+		kvm_queue_exception_e(vcpu, vector, control->exit_info_1);
+		break;
+	default:
+		kvm_queue_exception(vcpu, vector);
+		break;
+	}
+	return 1;
+}
+
+/*
+ * In place of the exit handlers, nested ones included, when svm_nmi_exit() has
+ * found the exit to be a guard's.  Returns what an exit handler returns.
+ */
+int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	u32 code = svm->vmcb->control.exit_code;
+
+	svm->nmi.owned = false;
+
+	switch (code) {
+	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_EXCP_BASE + 31:
+		return guest_exception(vcpu, code - SVM_EXIT_EXCP_BASE);
+	case SVM_EXIT_IRET:
+		svm->nmi.pops_rip = kvm_rip_read(vcpu);
+		return 1;
+	case SVM_EXIT_SWINT:
+		return software_interrupt(vcpu);
+	case SVM_EXIT_ICEBP:
+		return icebp(vcpu);
+	default:
+		/* PUSHF, POPF, MOV DR */
+		return kvm_emulate_instruction(vcpu, 0);
+	}
+}
