@@ -7,7 +7,7 @@ from kernel import GUEST, write_initramfs
 from process import emulator
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
-CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests panic=-1 oops=panic'
+CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests oops=panic'
 
 
 def running(host, kernel, run):

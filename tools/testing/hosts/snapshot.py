@@ -25,7 +25,7 @@ READY = 'init: waiting for a payload'
 BOOT_LIMIT = 180
 DISK_SIZE = 256 << 20
 CMDLINE = ('console=ttyS0,115200 mitigations=off nokaslr tsc=reliable nowatchdog '
-           'random.trust_cpu=on cryptomgr.notests panic=-1 oops=panic')
+           'random.trust_cpu=on cryptomgr.notests oops=panic')
 
 CONFIG = '''plugin_ctrl: biosdev=1, usb_uhci=1, extfpuirq=1, serial=1, unmapped=1, busmouse=0, iodebug=0, gameport=0, parallel=0, speaker=0
 config_interface: textconfig

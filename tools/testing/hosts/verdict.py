@@ -14,17 +14,16 @@ STAMP = r'^(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?'
 # taints kernel", "module verification failed: signature and/or required key
 # missing - tainting kernel") match none of them.
 COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
-    r'BUG[: ]', r'WARNING: ', r'Oops: ', r'kernel BUG at ', r'Kernel panic ',
-    r'INFO: task .* blocked for more than', r'(?:rcu: )?INFO: rcu_\w+ .*stall',
-    r'unchecked MSR access error: ', r'UBSAN: ', r'general protection fault[,:] ',
-    r'invalid opcode: ', r'divide error: ', r'double fault: ', r'stack segment: ',
-    r'.*: refcount_t: ', r'.* Objects remaining in ',
-    r'Unknown symbol ', r'kvm\w*: .*disagrees about version of symbol',
-    r'Call Trace:',
+    r'(?:watchdog: )?BUG[: ]', r'WARNING: ', r'Oops: ', r'kernel BUG at ', r'Kernel panic ',
+    r'general protection fault[,:] ', r'(?:invalid opcode|divide error|double fault|stack segment): ',
+    r'unchecked MSR access error: ', r'UBSAN: ', r'refcount_t: ', r'Call Trace:',
+    r'INFO: task .* blocked for more than', r'rcu: INFO: rcu_\w+ .*stall', r'.*hard LOCKUP',
+    r'\w+: (?:Unknown symbol|disagrees about version of symbol) ',
+    r'Uhhuh\. NMI received for unknown reason',
 )) + ')')
 
-# After these nothing more can come.
-FATAL = re.compile(STAMP + r'Kernel panic ', re.M)
+# The last line of a panic; the kernel then stands still.
+FATAL = re.compile(STAMP + r'---\[ end Kernel panic ', re.M)
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,9 @@ class Verdict:
     reason: str = ''
 
 
-def lines_of(console):
-    return console.replace('\r', '').split('\n')
-
-
 def final_line(console, token):
     """What follows the token in the verdict line, None without a whole one."""
-    found = re.search(rf'^{token} (.*)\n', console.replace('\r', ''), re.M)
+    found = re.search(rf'^{token} (.*?)\r*\n', console, re.M)
     return found and found[1]
 
 
@@ -49,7 +44,7 @@ def is_over(console, token):
 
 def judge(console, token, limit=None):
     """The verdict on a run that has ended; limit: it was stopped after so many seconds."""
-    lines = lines_of(console)
+    lines = console.splitlines()
     for line in lines:
         if COMPLAINT.match(line):
             return Verdict(reason='the kernel complained: ' + line.strip())

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The host runner without an emulator: verdicts on recorded console logs, the
+watch over an emulator that a script stands in for, and what a host is handed."""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import lzma
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import bochs
+import kernel
+import multiboot
+import qemu
+import session
+import snapshot
+from process import HostError, emulator
+from records import HOSTS
+from verdict import COMPLAINT, judge
+
+TOKEN = 'verdict-0123456789abcdef'
+
+
+def load_runner():
+    loader = importlib.machinery.SourceFileLoader('runner', str(HERE / 'run'))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('runner', loader))
+    loader.exec_module(module)
+    return module
+
+
+runner = load_runner()
+
+
+def recorded(name):
+    return (HERE / f'recorded/{name}.console').read_text()
+
+
+class Folder(unittest.TestCase):
+    """A test with a folder of its own."""
+
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
+
+
+class VerdictTest(unittest.TestCase):
+    def test_taint_lines_are_no_complaint(self):
+        self.assertEqual(judge(recorded('passed'), TOKEN).status, 0)
+
+    def test_status_of_the_command_comes_back(self):
+        log = recorded('passed').replace('exit 0', 'exit 42')
+        self.assertEqual(judge(log, TOKEN).status, 42)
+
+    def test_serial_line_ends_do_not_matter(self):
+        log = recorded('passed').replace('\n', '\r\r\n')
+        self.assertEqual(judge(log, TOKEN).status, 0)
+
+    def failure(self, log, limit=None):
+        verdict = judge(log, TOKEN, limit)
+        self.assertEqual(verdict.status, 125)
+        return verdict.reason
+
+    def test_complaints_outweigh_success(self):
+        for name, words in (('warning', 'WARNING: CPU: 0 PID: 129'),
+                            ('oops', 'BUG: kernel NULL pointer dereference'),
+                            ('bug', 'kernel BUG at')):
+            with self.subTest(name):
+                self.assertIn(words, self.failure(recorded(name) + f'{TOKEN} exit 0\n'))
+
+    def test_a_truncated_verdict_is_none(self):
+        self.assertIn('crashed', self.failure(recorded('truncated')))
+
+    def test_a_hang_tells_the_limit_and_the_last_line(self):
+        reason = self.failure(recorded('hung'), limit=6)
+        self.assertIn('hung, stopped after 6 s', reason)
+        self.assertIn('SVM: PMU virtualization is disabled', reason)
+
+    def test_an_empty_log_is_a_crash(self):
+        self.assertIn('last console line: none', self.failure(''))
+
+    def test_another_runs_verdict_does_not_count(self):
+        self.assertIn('crashed', self.failure('verdict-fedcba9876543210 exit 0\n'))
+
+    def test_the_guests_own_reason_is_passed_on(self):
+        self.assertEqual(self.failure(f'{TOKEN} failed kvm_amd has version none, expected 1.0\n'),
+                         'kvm_amd has version none, expected 1.0')
+
+    def test_nonsense_after_the_token_is_no_success(self):
+        for text in 'exit', 'exit -1', 'exit 0x0', 'done':
+            with self.subTest(text):
+                self.assertIn('not understood', self.failure(f'{TOKEN} {text}\n'))
+
+    def test_kernel_reports(self):
+        for line in ('[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!',
+                     '[    1.0] unchecked MSR access error: RDMSR from 0x12345 at rIP: 0xf',
+                     '[    1.0][  T12] general protection fault, probably for non-canonical address',
+                     '[    1.0] rcu: INFO: rcu_preempt self-detected stall on CPU',
+                     '[    1.0] kvm_amd: disagrees about version of symbol kvm_set_cr0',
+                     '[    1.0] Uhhuh. NMI received for unknown reason 20 on CPU 0.'):
+            with self.subTest(line):
+                self.assertTrue(COMPLAINT.match(line))
+
+    def test_reports_about_programs_and_guests_are_none(self):
+        for line in ('[    1.0] traps: test[130] general protection fault ip:401136 sp:7ffd error:0',
+                     '[    1.0] kvm_amd: loading out-of-tree module taints kernel.',
+                     '[    1.0] kvm: SMP vm created on host with unstable TSC',
+                     '[    1.0] This is not a BUG: really'):
+            with self.subTest(line):
+                self.assertFalse(COMPLAINT.match(line))
+
+
+class RelayTest(Folder):
+    """The watch over the emulator; here it is a shell script that writes the two ports."""
+
+    def watch(self, script, limit=5):
+        for name in 'console', 'output':
+            (self.folder / name).touch()
+        said = io.BytesIO()
+        with mock.patch('sys.stdout', SimpleNamespace(buffer=said)), \
+                emulator(['sh', '-c', script], self.folder / 'said', cwd=self.folder) as process:
+            started = time.monotonic()
+            late = runner.relay(process, self.folder / 'output', self.folder / 'console', TOKEN, limit)
+        return late, said.getvalue(), time.monotonic() - started
+
+    def test_output_comes_through_unchanged_up_to_the_verdict(self):
+        late, said, _ = self.watch(f"printf 'a\\377\\r\\n' >output; echo '{TOKEN} exit 0' >console; sleep 9")
+        self.assertEqual((late, said), (False, b'a\xff\r\n'))
+
+    def test_the_last_output_of_an_emulator_that_ends_is_not_lost(self):
+        late, said, _ = self.watch('printf end >output')
+        self.assertEqual((late, said), (False, b'end'))
+
+    def test_a_panic_is_not_waited_out(self):
+        late, _, seconds = self.watch("echo '[ 1.0] ---[ end Kernel panic - not syncing: x ]---' >console; sleep 9")
+        self.assertFalse(late)
+        self.assertLess(seconds, 3)
+
+    def test_a_hang_ends_at_the_limit(self):
+        late, said, _ = self.watch('printf begun >output; sleep 9', limit=0.3)
+        self.assertEqual((late, said), (True, b'begun'))
+
+    def test_no_emulator_is_left_behind(self):
+        with emulator(['sleep', '9'], self.folder / 'said') as process:
+            pass
+        self.assertIsNotNone(process.returncode)
+
+    def test_a_missing_emulator_is_named(self):
+        with self.assertRaisesRegex(HostError, 'no-such-emulator is missing'), \
+                emulator(['no-such-emulator'], self.folder / 'said'):
+            pass
+
+
+class CommandLineTest(unittest.TestCase):
+    def test_bad_usage_is_told_from_the_commands_status(self):
+        for arguments in ['amd'], ['vax', '--', 'true'], ['amd', '--shell', '--', 'true'], \
+                ['amd', '--cpus', 'x', '--', 'true'], ['amd', 'true'], ['amd', '--']:
+            with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()), \
+                    self.assertRaises(SystemExit) as end:
+                runner.parse(arguments)
+            self.assertEqual(end.exception.code, 125)
+
+    def test_everything_behind_the_dashes_is_the_command(self):
+        options = runner.parse(['intel', '--stock', '--', 'ls', '--stock', '--', 'a b'])
+        self.assertEqual(options.command, ['ls', '--stock', '--', 'a b'])
+        self.assertEqual(session.shell_text(options.command), "ls --stock -- 'a b'")
+        self.assertEqual(session.shell_text(['exit 3; true']), 'exit 3; true')
+
+
+class SessionTest(Folder):
+    def test_unknown_parameters_are_refused(self):
+        with mock.patch('session.module_field', return_value='vnmi:bool\nnested:int'):
+            session.check_parameters('kvm-amd.ko', ['vnmi=0'])
+            with self.assertRaisesRegex(HostError, 'no parameter vnni; it has nested, vnmi'):
+                session.check_parameters('kvm-amd.ko', ['vnni=0'])
+
+    def test_a_module_without_version_is_not_ours(self):
+        (self.folder / 'kvm-amd.ko').touch()
+        tree = SimpleNamespace(folder=self.folder, kver='6.1')
+        with mock.patch('session.module_field', return_value='none'), \
+                self.assertRaisesRegex(HostError, 'has no version'):
+            session.vendor_module(HOSTS['amd'], tree, stock=False)
+        with self.assertRaisesRegex(HostError, 'kvm-intel.ko is missing: run make KVER=6.1'):
+            session.vendor_module(HOSTS['intel'], tree, stock=False)
+
+    def test_guest_scripts_are_valid_in_both_shells(self):
+        for script in 'init', 'session', 'reload-module', 'transport-9p', 'transport-disk':
+            for shell in ['sh'], ['busybox', 'sh']:
+                with self.subTest(f'{shell} {script}'):
+                    subprocess.run([*shell, '-n', HERE / 'guest' / script], check=True)
+
+
+class KernelTest(Folder):
+    def test_a_kernel_is_unpacked_and_its_length_checked(self):
+        elf = b'\x7fELF' + bytes(1000)
+        packed = lzma.compress(elf)
+        for name, length in ('good', len(elf)), ('damaged', len(elf) - 1):
+            image = bytearray(3 * 512)
+            image[0x1f1] = 2
+            struct.pack_into('<II', image, 0x248, 0, len(packed) + 4)
+            (self.folder / name).write_bytes(image + packed + struct.pack('<I', length))
+        self.assertEqual(kernel.unpack_kernel(self.folder / 'good'), elf)
+        with self.assertRaisesRegex(HostError, 'damaged'):
+            kernel.unpack_kernel(self.folder / 'damaged')
+
+    def test_a_kernel_without_image_names_the_remedy(self):
+        with self.assertRaisesRegex(HostError, 'scripts/fetch-packages .*/9.9/image linux-image-9.9'):
+            kernel.Kernel(self.folder, '9.9')
+
+    def test_the_pvh_entry_is_found_among_other_notes(self):
+        def note(owner, kind, desc):
+            pad = lambda data: data + bytes(-len(data) % 4)
+            return struct.pack('<III', len(owner), len(desc), kind) + pad(owner) + pad(desc)
+
+        notes = note(b'GNU\0', 3, b'abcde') + note(b'Xen\0', 6, b'linux\0') \
+            + note(b'Xen\0', 18, struct.pack('<Q', 0x1000360))
+        header = bytearray(64)
+        struct.pack_into('<Q', header, 32, 64)
+        struct.pack_into('<HH', header, 54, 56, 1)
+        segment = struct.pack('<IIQQQQQQ', 4, 0, 120, 0, 0, len(notes), len(notes), 4)
+        self.assertEqual(multiboot.pvh_entry(bytes(header) + segment + notes), 0x1000360)
+        with self.assertRaisesRegex(HostError, 'no PVH entry'):
+            multiboot.pvh_entry(bytes(header) + segment + note(b'Xen\0', 6, b'') + bytes(len(notes)))
+
+
+class EmulatorTest(Folder):
+    def test_the_disk_for_bochs_holds_header_and_archive(self):
+        work = self.folder / 'work'
+        (work / '.host').mkdir(parents=True)
+        (work / '.host/job').write_text('token=x\n' * 5000)
+        bochs.write_disk(self.folder / 'disk', work)
+        with open(self.folder / 'disk', 'rb') as disk:
+            word, blocks = disk.read(bochs.BLOCK).rstrip(b'\0').split()
+            archive = disk.read(int(blocks) * bochs.BLOCK)
+        self.assertEqual(word, b'payload')
+        listed = subprocess.run(['tar', '-t'], input=archive, stdout=subprocess.PIPE, check=True)
+        self.assertIn(b'./.host/job\n', listed.stdout)
+        self.assertEqual((self.folder / 'disk').stat().st_size, snapshot.DISK_SIZE)
+
+    def test_files_that_do_not_fit_the_disk_are_refused(self):
+        with mock.patch('bochs.DISK_SIZE', 8192), self.assertRaisesRegex(HostError, 'more than the disk'):
+            bochs.write_disk(self.folder / 'disk', HERE)
+
+    def saved_configuration(self):
+        return ('plugin_ctrl: biosdev=true, usb_uhci=true, serial=true\n'
+                'ata0-master: type=cdrom, path="cd.iso", status=inserted\n'
+                'ata1-master: type=disk, path="disk", mode=flat\nlog: bochs.log\nlogprefix: %t\n'
+                'com1: enabled=true, mode=file, dev="console"\n'
+                'com2: enabled=true, mode=file, dev="output"\n')
+
+    def test_a_saved_configuration_gets_the_runs_paths(self):
+        run = SimpleNamespace(folder=Path('/r'), console=Path('/r/console'), port=Path('/dev/pts/7'),
+                              interactive=True)
+        config = bochs.adapted(self.saved_configuration(), Path('/kept'), run)
+        for line in ('plugin_ctrl: biosdev=true, serial=true, usb_uhci=true',
+                     'path="/kept/cd.iso"', 'path="/r/disk"', 'log: /r/bochs.log\n',
+                     'mode=file, dev="/r/console"', 'mode=term, dev="/dev/pts/7"'):
+            self.assertIn(line, config)
+        with self.assertRaisesRegex(HostError, 'matches .* 0 times'):
+            bochs.adapted('', Path('/kept'), run)
+
+    def test_two_runs_at_once_make_one_snapshot(self):
+        built = []
+
+        def build(host, tree, folder):
+            built.append(folder)
+            time.sleep(0.2)
+            folder.mkdir(parents=True)
+
+        def use():
+            with snapshot.snapshot(HOSTS['intel'], SimpleNamespace(keep=self.folder, kver='6.1')) as kept:
+                self.assertTrue(kept.is_dir())
+
+        def use_twice():
+            threads = [threading.Thread(target=use) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        with mock.patch('snapshot.build', build), contextlib.redirect_stderr(io.StringIO()):
+            with mock.patch('snapshot.ingredients', return_value='one'):
+                use_twice()
+                self.assertEqual(len(built), 1)
+            with mock.patch('snapshot.ingredients', return_value='another'):
+                use_twice()
+                self.assertEqual(len(built), 2)
+
+    def test_bochs_refuses_a_second_cpu(self):
+        with self.assertRaisesRegex(HostError, 'one CPU'), \
+                bochs.running(HOSTS['intel'], None, SimpleNamespace(cpus=2)):
+            pass
+
+    def test_intel_soft_is_intel_without_virtual_nmis(self):
+        self.assertEqual(set(HOSTS['intel-soft'].params) - set(HOSTS['intel'].params), {'vnmi=0'})
+        self.assertEqual(HOSTS['intel-soft'].cpu, HOSTS['intel'].cpu)
+
+    def qemu_command(self, **changes):
+        run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
+                   interactive=False, cpus=1, icount=False)
+        tree = mock.Mock(image=Path('/image'))
+        tree.dependencies.return_value = []
+        with mock.patch('qemu.write_initramfs'), mock.patch('qemu.emulator') as start:
+            qemu.running(HOSTS['amd'], tree, SimpleNamespace(**{**run, **changes}))
+        return ' '.join(str(word) for word in start.call_args[0][0])
+
+    def test_qemu_is_told_what_was_asked_for(self):
+        plain = self.qemu_command()
+        self.assertIn('-smp 1 ', plain)
+        self.assertIn('-serial file:/c -serial file:/p ', plain)
+        self.assertNotIn('icount', plain)
+        self.assertIn('-icount shift=0,sleep=off', self.qemu_command(icount=True))
+        self.assertIn('-smp 2 ', self.qemu_command(cpus=2))
+        self.assertIn('-serial /p ', self.qemu_command(interactive=True))
+
+
+if __name__ == '__main__':
+    unittest.main()
