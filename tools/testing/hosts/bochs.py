@@ -11,12 +11,12 @@ from process import HostError, tool
 from snapshot import DISK_SIZE, bochs, snapshot
 
 BLOCK = 4096                # as in guest/transport-disk
-SAVED_DISK = 'hard_drive.1.drive0.image'
+SAVED_DISK = 'hard_drive.0.drive0.image'
 
 
 def write_disk(target, work):
     """A header block that says how many follow, then an archive of the work folder."""
-    archive = tool('tar', '-c', '-C', work, '.')
+    archive = tool('tar', '-c', '--owner=0', '--group=0', '-C', work, '.')
     blocks = -(-len(archive) // BLOCK)
     if (blocks + 1) * BLOCK > DISK_SIZE:
         raise HostError(f'the files of this run take {len(archive) >> 20} MiB, '
@@ -27,13 +27,12 @@ def write_disk(target, work):
         disk.truncate(DISK_SIZE)
 
 
-def adapted(config, kept, run):
+def adapted(config, run):
     """The saved configuration with this run's paths. usb_uhci has to be loaded
     last, as it was when the machine was saved: timers are numbered in the order
     in which the devices register them."""
     replacements = (
         (r'"disk"', f'"{run.folder}/disk"'),
-        (r'"cd\.iso"', f'"{kept}/cd.iso"'),
         (r'"console"', f'"{run.console}"'),
         (r'mode=file, dev="output"', f'mode={"term" if run.interactive else "file"}, dev="{run.port}"'),
         (r'(?m)^log: .*', f'log: {run.folder}/bochs.log'),
@@ -56,7 +55,7 @@ def restore_folder(kept, run):
     write_disk(state / SAVED_DISK, run.work)
     with open(run.folder / 'disk', 'wb') as disk:
         disk.truncate(DISK_SIZE)
-    (state / 'config').write_text(adapted((kept / 'state/config').read_text(), kept, run))
+    (state / 'config').write_text(adapted((kept / 'state/config').read_text(), run))
     return state
 
 

@@ -100,7 +100,7 @@ def copy_module(source, target):
     tool('objcopy', '--strip-debug', '-R', '.BTF', '-R', '.BTF_ids', target)
 
 
-def write_initramfs(target, folder, modules, files):
+def initramfs(folder, modules, files):
     """Pack busybox, the guest's init, modules to load in this order, and {name: text}."""
     for name in 'bin', 'dev', 'modules', 'proc', 'run', 'sys', 'tmp':
         (folder / name).mkdir(parents=True)
@@ -115,5 +115,4 @@ def write_initramfs(target, folder, modules, files):
     for name, text in files.items():
         (folder / name).write_text(text)
     names = '\0'.join(sorted(str(p.relative_to(folder)) for p in folder.rglob('*')))
-    target.write_bytes(tool('cpio', '-o', '-0', '-H', 'newc', '--quiet',
-                            cwd=folder, input=names.encode()))
+    return tool('cpio', '-o', '-0', '-H', 'newc', '--quiet', cwd=folder, input=names.encode())

@@ -3,7 +3,7 @@
 
 Nothing outlives a run: a boot takes three seconds."""
 
-from kernel import GUEST, write_initramfs
+from kernel import GUEST, initramfs
 from process import emulator
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
@@ -13,10 +13,9 @@ CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests oops=panic'
 def running(host, kernel, run):
     """The booting host, as a context whose value is the emulator's process."""
     initrd = run.folder / 'initrd'
-    write_initramfs(initrd, run.folder / 'initramfs',
-                    kernel.modules(*MODULES, *kernel.dependencies(host.module)),
-                    {'transport': (GUEST / 'transport-9p').read_text(),
-                     'image': f'{kernel.image}\n'})
+    initrd.write_bytes(initramfs(
+        run.folder / 'initramfs', kernel.modules(*MODULES, *kernel.dependencies(host.module)),
+        {'transport': (GUEST / 'transport-9p').read_text(), 'image': f'{kernel.image}\n'}))
     share = 'local,security_model=none,multidevs=remap'
     command = ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', host.cpu,
                '-m', host.memory, '-smp', run.cpus,

@@ -16,8 +16,8 @@ import sys
 import time
 from contextlib import contextmanager
 
-from kernel import GUEST, HERE, write_initramfs
-from multiboot import write_cd
+from bootdisk import write_boot_disk
+from kernel import GUEST, HERE, initramfs
 from process import HostError, emulator, tool
 
 MODULES = ('sd_mod', 'ata_piix')
@@ -35,10 +35,8 @@ romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 cpu: model={cpu}, count=1, ips=40000000, reset_on_triple_fault=0
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
-ata0-master: type=cdrom, path=cd.iso, status=inserted
-ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15
-ata1-master: type=disk, path=disk, mode=flat, cylinders=0
-boot: cdrom
+ata0-master: type=disk, path=disk, mode=flat, cylinders=0
+boot: disk
 log: bochs.log
 panic: action=fatal
 error: action=ignore
@@ -99,16 +97,13 @@ def save(process, folder):
 
 def build(host, kernel, folder):
     folder.mkdir(parents=True)
-    initrd = folder / 'initrd'
-    write_initramfs(initrd, folder / 'initramfs',
-                    kernel.modules(*MODULES, *kernel.dependencies(host.module)),
-                    {'transport': (GUEST / 'transport-disk').read_text()})
-    write_cd(folder / 'cd.iso', folder, kernel.vmlinux(), initrd, CMDLINE)
+    initrd = initramfs(folder / 'initramfs',
+                       kernel.modules(*MODULES, *kernel.dependencies(host.module)),
+                       {'transport': (GUEST / 'transport-disk').read_text()})
+    write_boot_disk(folder / 'disk', folder, kernel.vmlinux(), initrd, CMDLINE, DISK_SIZE)
     (folder / 'config').write_text(CONFIG.format(cpu=host.cpu, memory=host.memory))
-    for name in 'disk', 'console', 'output', 'bochs.log':
+    for name in 'console', 'output', 'bochs.log':
         (folder / name).touch()
-    with open(folder / 'disk', 'wb') as disk:
-        disk.truncate(DISK_SIZE)
     with bochs(['-f', 'config'], folder, stdin=subprocess.PIPE) as process:
         wait_for(lambda: READY in (folder / 'console').read_text(errors='replace'),
                  process, BOOT_LIMIT, f'the boot (see {folder}/console)')
@@ -119,8 +114,8 @@ def ingredients(host, kernel):
     """A digest of all that goes into the snapshot."""
     digest = hashlib.sha256(repr((host.cpu, host.memory, CMDLINE, CONFIG, DISK_SIZE)).encode())
     files = [kernel.vmlinuz, *kernel.modules(*MODULES, *kernel.dependencies(host.module)),
-             *(GUEST / name for name in ('init', 'transport-disk', 'multiboot.S')),
-             *(HERE / name for name in ('kernel.py', 'multiboot.py', 'snapshot.py'))]
+             *(GUEST / name for name in ('init', 'transport-disk', 'boot.S')),
+             *(HERE / name for name in ('kernel.py', 'bootdisk.py', 'snapshot.py'))]
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import bochs
+import bootdisk
 import kernel
-import multiboot
 import qemu
 import session
 import snapshot
@@ -232,9 +232,27 @@ class KernelTest(Folder):
         struct.pack_into('<Q', header, 32, 64)
         struct.pack_into('<HH', header, 54, 56, 1)
         segment = struct.pack('<IIQQQQQQ', 4, 0, 120, 0, 0, len(notes), len(notes), 4)
-        self.assertEqual(multiboot.pvh_entry(bytes(header) + segment + notes), 0x1000360)
+        self.assertEqual(bootdisk.pvh_entry(bytes(header) + segment + notes), 0x1000360)
         with self.assertRaisesRegex(HostError, 'no PVH entry'):
-            multiboot.pvh_entry(bytes(header) + segment + note(b'Xen\0', 6, b'') + bytes(len(notes)))
+            bootdisk.pvh_entry(bytes(header) + segment + note(b'Xen\0', 6, b'') + bytes(len(notes)))
+
+
+    def test_a_memory_image_has_everything_at_its_place(self):
+        image = bootdisk.MemoryImage()
+        image.put(bootdisk.LOAD + 8, b'kernel')
+        image.put(bootdisk.LOAD, b'head')
+        address = image.append(b'initrd')
+        self.assertEqual(address, bootdisk.LOAD + 4096)
+        self.assertEqual(bytes(image[:14]), b'head\0\0\0\0kernel')
+        self.assertEqual(bytes(image[4096:]), b'initrd')
+        with self.assertRaisesRegex(HostError, 'wants to lie at 0x100000'):
+            image.put(1 << 20, b'low')
+
+    def test_the_boot_sector_is_one_sector_without_partitions(self):
+        names = 'LOAD', 'PVH_ENTRY', 'COMMAND_LINE', 'INITRD', 'INITRD_SIZE', 'CHUNK', 'CHUNKS'
+        sector = bootdisk.assemble(dict.fromkeys(names, 1), self.folder)
+        self.assertEqual(len(sector), 512)
+        self.assertEqual(sector[446:], bytes(64) + b'\x55\xaa')
 
 
 class EmulatorTest(Folder):
@@ -257,21 +275,20 @@ class EmulatorTest(Folder):
 
     def saved_configuration(self):
         return ('plugin_ctrl: biosdev=true, usb_uhci=true, serial=true\n'
-                'ata0-master: type=cdrom, path="cd.iso", status=inserted\n'
-                'ata1-master: type=disk, path="disk", mode=flat\nlog: bochs.log\nlogprefix: %t\n'
+                'ata0-master: type=disk, path="disk", mode=flat\nlog: bochs.log\nlogprefix: %t\n'
                 'com1: enabled=true, mode=file, dev="console"\n'
                 'com2: enabled=true, mode=file, dev="output"\n')
 
     def test_a_saved_configuration_gets_the_runs_paths(self):
         run = SimpleNamespace(folder=Path('/r'), console=Path('/r/console'), port=Path('/dev/pts/7'),
                               interactive=True)
-        config = bochs.adapted(self.saved_configuration(), Path('/kept'), run)
+        config = bochs.adapted(self.saved_configuration(), run)
         for line in ('plugin_ctrl: biosdev=true, serial=true, usb_uhci=true',
-                     'path="/kept/cd.iso"', 'path="/r/disk"', 'log: /r/bochs.log\n',
+                     'path="/r/disk"', 'log: /r/bochs.log\n',
                      'mode=file, dev="/r/console"', 'mode=term, dev="/dev/pts/7"'):
             self.assertIn(line, config)
         with self.assertRaisesRegex(HostError, 'matches .* 0 times'):
-            bochs.adapted('', Path('/kept'), run)
+            bochs.adapted('', run)
 
     def test_two_runs_at_once_make_one_snapshot(self):
         built = []
@@ -314,7 +331,7 @@ class EmulatorTest(Folder):
                    interactive=False, cpus=1, icount=False)
         tree = mock.Mock(image=Path('/image'))
         tree.dependencies.return_value = []
-        with mock.patch('qemu.write_initramfs'), mock.patch('qemu.emulator') as start:
+        with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
             qemu.running(HOSTS['amd'], tree, SimpleNamespace(**{**run, **changes}))
         return ' '.join(str(word) for word in start.call_args[0][0])
 
