@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Make a story of each vCPU's events: what happened one after the other, and
+from when to when NMIs were blocked or waited."""
+
+from dataclasses import dataclass, field
+
+WINDOWS = {
+    'nmi-window': 'an NMI-window exit',
+    'irq-window': 'an interrupt-window exit',
+    'iret-intercept': 'the IRET intercept',
+    'single-step': 'a single step',
+    'stgi-intercept': 'the STGI intercept',
+}
+
+CAUSES = {
+    'iret': 'IRET retired',
+    'irq-window': 'guest can take interrupts',
+    'timeout': 'handler did not return in time',
+    'fault': 'IRET faulted',
+    'task-switch': 'IRET switched tasks',
+    'state-restored': 'software restored the state',
+    'reset': 'INIT or RESET',
+}
+
+
+@dataclass
+class Step:
+    """One thing that happened, or the same thing several times in a row."""
+    time: int
+    kind: str               # inject, again, window, unblock
+    fields: dict
+    label: str              # in a word or two
+    sentence: str
+    times: int = 1
+
+
+@dataclass
+class Span:
+    start: int
+    end: int
+    kind: str               # blocked, waiting
+    ended: bool = True      # False: its end is not in the trace
+
+
+@dataclass
+class Lane:
+    task: str
+    vcpu: int
+    name: str = ''
+    steps: list = field(default_factory=list)
+    spans: list = field(default_factory=list)
+    nmis: int = 0
+
+
+def microseconds(ns, digits=1):
+    return f'{ns / 1000:,.{digits}f} µs'
+
+
+class Story:
+    """Follows one vCPU from event to event."""
+
+    def __init__(self, lane):
+        self.lane = lane
+        self.nmi = {}           # where the last NMI was injected
+        self.begun = {}         # kind: Span
+
+    def tell(self, event, kind, label, sentence):
+        last = self.lane.steps[-1] if self.lane.steps else None
+        if last and last.kind == kind and last.sentence == sentence:
+            last.times += 1
+        else:
+            self.lane.steps.append(Step(event.time, kind, event.fields, label, sentence))
+
+    def begin(self, kind, start):
+        if kind not in self.begun:
+            self.begun[kind] = Span(start, start, kind)
+            self.lane.spans.append(self.begun[kind])
+
+    def end(self, kind, time, ended=True):
+        span = self.begun.pop(kind, None)
+        if span:
+            span.end, span.ended = time, ended
+
+    def inject(self, event):
+        blocked = 'blocked' in self.begun
+        if blocked and event.fields == self.nmi:
+            self.tell(event, 'again', 'again', 'injected again: an exit interrupted the delivery')
+            return
+        unseen = '; the end of the one before is not in the trace' if blocked else ''
+        self.end('waiting', event.time)
+        self.end('blocked', event.time, ended=False)
+        self.begin('blocked', event.time)
+        self.nmi = event.fields
+        self.lane.nmis += 1
+        inside = ' of L2' if event.fields['level'] == 'L2' else ''
+        self.tell(event, 'inject', f'NMI {self.lane.nmis}',
+                  'NMI {nmi} injected at rip {rip}{inside} (rsp {rsp}, rflags {rflags}, cpl {cpl}){unseen}'.format(
+                      nmi=self.lane.nmis, inside=inside, unseen=unseen, **event.fields))
+
+    def window(self, event):
+        which = 'the next' if 'blocked' in self.begun else 'an'
+        label = 'waits for ' + WINDOWS.get(event.fields['how'], event.fields['how'])
+        self.begin('waiting', event.time)
+        self.tell(event, 'window', label, f'{which} NMI {label}')
+
+    def unblock(self, event):
+        length = int(event.fields['blocked_ns'])
+        why = CAUSES.get(event.fields['why'], event.fields['why'])
+        unseen = '' if 'blocked' in self.begun else '; what blocked NMIs is not in the trace'
+        self.begin('blocked', event.time - length)
+        self.end('blocked', event.time)
+        self.tell(event, 'unblock', why, f'open again after {microseconds(length)}: {why}{unseen}')
+
+    def finish(self):
+        for kind in list(self.begun):
+            self.end(kind, self.lane.steps[-1].time, ended=False)
+
+
+def lanes_of(events):
+    """A lane for each vCPU, named by its number if that is enough to tell it."""
+    lanes = {}
+    stories = {}
+    for event in events:
+        key = event.task, event.vcpu
+        if key not in lanes:
+            lanes[key] = Lane(*key)
+            stories[key] = Story(lanes[key])
+        getattr(stories[key], event.kind)(event)
+    numbers = [lane.vcpu for lane in lanes.values()]
+    for key, lane in lanes.items():
+        lane.name = f'vCPU {lane.vcpu}'
+        if numbers.count(lane.vcpu) > 1:
+            lane.name += f' of {lane.task}'
+        stories[key].finish()
+    return sorted(lanes.values(), key=lambda lane: lane.vcpu)
