@@ -24,6 +24,7 @@ enum nmi_window {
 	NMI_WINDOW_IRET,		/* SVM: IRET intercept */
 	NMI_WINDOW_STEP,		/* SVM: one single step */
 	NMI_WINDOW_STGI,		/* SVM: STGI intercept */
+	NMI_WINDOW_VNMI,		/* SVM: none, the CPU takes the NMI */
 };
 
 /* What ended the time in which NMIs were blocked. */
@@ -91,7 +92,8 @@ TRACE_EVENT(kvm_nmi_window,
 			{ NMI_WINDOW_IRQ, "irq-window" },
 			{ NMI_WINDOW_IRET, "iret-intercept" },
 			{ NMI_WINDOW_STEP, "single-step" },
-			{ NMI_WINDOW_STGI, "stgi-intercept" }))
+			{ NMI_WINDOW_STGI, "stgi-intercept" },
+			{ NMI_WINDOW_VNMI, "v-nmi" }))
 );
 
 /*
@@ -127,6 +129,22 @@ TRACE_EVENT(kvm_nmi_unblock,
 			{ NMI_UNBLOCK_TASK_SWITCH, "task-switch" },
 			{ NMI_UNBLOCK_RESTORED, "state-restored" },
 			{ NMI_UNBLOCK_RESET, "reset" }))
+);
+
+/* The CPU took the NMI that was lent to it, some time in the last run. */
+TRACE_EVENT(kvm_nmi_taken,
+	TP_PROTO(unsigned int vcpu_id),
+	TP_ARGS(vcpu_id),
+
+	TP_STRUCT__entry(
+		__field(unsigned int,	vcpu_id)
+	),
+
+	TP_fast_assign(
+		__entry->vcpu_id = vcpu_id;
+	),
+
+	TP_printk("vcpu %u", __entry->vcpu_id)
 );
 
 #endif /* _KVM_NMI_TRACE_H */

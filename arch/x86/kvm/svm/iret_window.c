@@ -21,6 +21,10 @@
  *			   first, that event's handler's or this one, ends the
  *			   blocking, as on a CPU.
  *
+ * There is one such latch a vCPU, and a second one for L2 if L1 uses vNMI and the
+ * CPU does not have it (nested_vnmi.c).  That one differs in one transition: by
+ * the manual an IRET that faults does not unmask, RETIRING -> BLOCKED.
+ *
  * A lone NMI costs the IRET exit, handled with interrupts off and without
  * looking at events; nobody minds that RETIRING is left only at the next exit.
  * If another NMI waits, the IRET runs under a single step, whose #DB is the
@@ -52,15 +56,30 @@ static bool is_fault_exit(u32 exit_code)
 	       exit_code != SVM_EXIT_EXCP_BASE + MC_VECTOR;
 }
 
+/* The latch that an IRET of what runs now would open. */
+struct iret_window *iret_window_now(struct vcpu_svm *svm)
+{
+	return nested_vnmi_emulated(svm) ? &svm->nmi.l2 : &svm->nmi.l1;
+}
+
 /* Is the intercepted IRET what the vCPU executes next? */
 bool iret_window_at_iret(struct vcpu_svm *svm)
 {
+	struct iret_window *window = iret_window_now(svm);
 	struct kvm_vcpu *vcpu = &svm->vcpu;
 
-	return kvm_rip_read(vcpu) == svm->nmi.iret_rip &&
-	       kvm_rsp_read(vcpu) == svm->nmi.iret_rsp &&
-	       svm->vmcb->save.cs.selector == svm->nmi.iret_cs &&
-	       is_guest_mode(vcpu) == svm->nmi.iret_l2;
+	return kvm_rip_read(vcpu) == window->rip &&
+	       kvm_rsp_read(vcpu) == window->rsp &&
+	       svm->vmcb->save.cs.selector == window->cs &&
+	       is_guest_mode(vcpu) == window->l2;
+}
+
+/* An emulated vNMI of L2 is looked after at each entry and exit. */
+void nmi_update_active(struct vcpu_svm *svm)
+{
+	svm->nmi.active = iret_window_now(svm)->state == NMI_RETIRING ||
+			  svm->nmi.step || svm->nmi.vnmi || svm->nmi.owned ||
+			  nested_vnmi_emulated(svm);
 }
 
 /* In protected mode without long mode IRET with NT set is a task switch. */
@@ -71,34 +90,44 @@ static bool iret_switches_tasks(struct vmcb_save_area *save)
 	       (save->cr0 & X86_CR0_PE) && !(save->efer & EFER_LMA);
 }
 
-void iret_window_block(struct vcpu_svm *svm)
+/* The intercept for L2's latch is lent by nested_vnmi_enter(). */
+static void intercept_iret(struct vcpu_svm *svm, struct iret_window *window,
+			   bool intercept)
 {
-	if (svm->nmi.state == NMI_OPEN)
-		svm->nmi.since = rdtsc();
-	svm->nmi.state = NMI_BLOCKED;
-	svm->nmi.step = false;
-	svm->nmi.active = false;
-	if (!sev_es_guest(svm->vcpu.kvm))
+	if (window == &svm->nmi.l2 || sev_es_guest(svm->vcpu.kvm))
+		return;
+
+	if (intercept)
 		svm_set_intercept(svm, INTERCEPT_IRET);
+	else
+		svm_clr_intercept(svm, INTERCEPT_IRET);
+}
+
+void iret_window_block(struct vcpu_svm *svm, struct iret_window *window)
+{
+	if (window->state == NMI_OPEN)
+		window->since = rdtsc();
+	window->state = NMI_BLOCKED;
+	intercept_iret(svm, window, true);
+	svm->nmi.step = false;
+	nmi_update_active(svm);
 }
 
 /* NMIs may be taken again.  @cause: enum nmi_unblock. */
-void iret_window_open(struct vcpu_svm *svm, int cause)
+void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int cause)
 {
 	struct kvm_vcpu *vcpu = &svm->vcpu;
 
+	if (window->state == NMI_BLOCKED)
+		intercept_iret(svm, window, false);
+	if (window->state != NMI_OPEN)
+		trace_kvm_nmi_unblock(vcpu->vcpu_id, cause, window->since);
+
+	window->state = NMI_OPEN;
 	svm->nmi.step = false;
-	svm->nmi.active = false;
-	if (svm->nmi.state == NMI_OPEN)
-		return;
-
-	if (svm->nmi.state == NMI_BLOCKED && !sev_es_guest(vcpu->kvm))
-		svm_clr_intercept(svm, INTERCEPT_IRET);
-
-	svm->nmi.state = NMI_OPEN;
+	nmi_update_active(svm);
 	if (vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
-	trace_kvm_nmi_unblock(vcpu->vcpu_id, cause, svm->nmi.since);
 }
 
 /*
@@ -112,10 +141,11 @@ void iret_window_wait(struct vcpu_svm *svm)
 	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_STEP);
 }
 
-/* An entry that asked for a step is over, or did not happen. */
+/* An entry that asked for a step or a V_NMI is over, or did not happen. */
 static void ask_again(struct vcpu_svm *svm)
 {
 	svm->nmi.step = false;
+	svm->nmi.vnmi = false;
 	if (svm->vcpu.arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
 }
@@ -125,23 +155,24 @@ void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (svm->nmi.step)
+	if (svm->nmi.step || svm->nmi.vnmi)
 		ask_again(svm);
 }
 
 static void iret_intercepted(struct vcpu_svm *svm)
 {
+	struct iret_window *window = iret_window_now(svm);
 	struct kvm_vcpu *vcpu = &svm->vcpu;
 
 	++vcpu->stat.nmi_window_exits;
-	svm_clr_intercept(svm, INTERCEPT_IRET);
-	svm->nmi.state = NMI_RETIRING;
+	intercept_iret(svm, window, false);
+	window->state = NMI_RETIRING;
+	window->rip = kvm_rip_read(vcpu);
+	window->rsp = kvm_rsp_read(vcpu);
+	window->cs = svm->vmcb->save.cs.selector;
+	window->l2 = is_guest_mode(vcpu);
+	window->tried = false;
 	svm->nmi.active = true;
-	svm->nmi.iret_rip = kvm_rip_read(vcpu);
-	svm->nmi.iret_rsp = kvm_rsp_read(vcpu);
-	svm->nmi.iret_cs = svm->vmcb->save.cs.selector;
-	svm->nmi.iret_l2 = is_guest_mode(vcpu);
-	svm->nmi.iret_tried = false;
 }
 
 /*
@@ -154,7 +185,7 @@ int iret_interception(struct kvm_vcpu *vcpu)
 
 	if (sev_es_guest(vcpu->kvm)) {
 		++vcpu->stat.nmi_window_exits;
-		iret_window_open(svm, NMI_UNBLOCK_IRET);
+		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_IRET);
 		return 1;
 	}
 
@@ -173,7 +204,7 @@ fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (svm->nmi.state != NMI_BLOCKED || is_guest_mode(vcpu) ||
+	if (svm->nmi.l1.state != NMI_BLOCKED || is_guest_mode(vcpu) ||
 	    vcpu->guest_debug || sev_es_guest(vcpu->kvm) ||
 	    (svm->vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
 		return EXIT_FASTPATH_NONE;
@@ -184,30 +215,23 @@ fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu)
 	return EXIT_FASTPATH_REENTER_GUEST;
 }
 
-/* kvm_task_switch() returned @ret for a switch of @reason. */
-int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
-{
-	struct vcpu_svm *svm = to_svm(vcpu);
-
-	/*
-	 * Not before the switch: an NMI handler that is a task would be entered
-	 * through its own, still busy TSS.
-	 */
-	if (ret > 0 && reason == TASK_SWITCH_IRET &&
-	    svm->nmi.state == NMI_RETIRING)
-		iret_window_open(svm, NMI_UNBLOCK_TASK_SWITCH);
-
-	return ret;
-}
-
 static enum nmi_step step_kind(struct vcpu_svm *svm)
 {
-	if (svm->nmi.state == NMI_RETIRING)
+	if (iret_window_now(svm)->state == NMI_RETIRING)
 		return iret_switches_tasks(&svm->vmcb->save) ?
 		       STEP_TASK_SWITCH : STEP_IRET;
 
 	return kvm_rip_read(&svm->vcpu) == svm->nmi.pops_rip ?
 	       STEP_SHADOW_POPS : STEP_SHADOW;
+}
+
+/* The IRET faulted, and its fault goes to the guest. */
+static void iret_faulted(struct vcpu_svm *svm, struct iret_window *window)
+{
+	if (window == &svm->nmi.l2)
+		iret_window_block(svm, window);
+	else
+		iret_window_open(svm, window, NMI_UNBLOCK_FAULT);
 }
 
 /*
@@ -217,19 +241,25 @@ static enum nmi_step step_kind(struct vcpu_svm *svm)
 void svm_nmi_enter(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	struct iret_window *window = iret_window_now(svm);
 	u32 event = svm->vmcb->control.event_inj;
-	struct svm_nmi *nmi = &svm->nmi;
 
-	if (nmi->state == NMI_RETIRING) {
-		if ((event & SVM_EVTINJ_VALID) && nmi->iret_tried &&
+	if (window->state == NMI_RETIRING) {
+		if ((event & SVM_EVTINJ_VALID) && window->tried &&
 		    (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_EXEPT)
-			iret_window_open(svm, NMI_UNBLOCK_FAULT);
+			iret_faulted(svm, window);
 		else if ((event & SVM_EVTINJ_VALID) || !iret_window_at_iret(svm))
-			iret_window_block(svm);
-		nmi->iret_tried = false;
+			iret_window_block(svm, window);
+		window->tried = false;
 	}
 
-	if (!nmi->step)
+	if (nested_vnmi_emulated(svm))
+		nested_vnmi_enter(svm);
+
+	if (svm->nmi.vnmi && vcpu->arch.nmi_pending)
+		vnmi_lend(svm);
+
+	if (!svm->nmi.step)
 		return;
 
 	/*
@@ -245,36 +275,50 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	step_lend(svm, step_kind(svm));
 }
 
+/* Has the IRET retired, faulted, or is it still ahead? */
+static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
+			  bool stepped)
+{
+	u32 vectoring = svm->vmcb->control.exit_int_info;
+	u32 code = svm->vmcb->control.exit_code;
+
+	if (code == SVM_EXIT_ERR)
+		return;
+
+	if (stepped || !iret_window_at_iret(svm))
+		iret_window_open(svm, window, NMI_UNBLOCK_IRET);
+	else if ((vectoring & SVM_EXITINTINFO_VALID) &&
+		 (vectoring & SVM_EXITINTINFO_TYPE_MASK) ==
+		  SVM_EXITINTINFO_TYPE_EXEPT)
+		iret_faulted(svm, window);
+	else
+		window->tried = code == SVM_EXIT_TASK_SWITCH ||
+				is_fault_exit(code);
+}
+
 /*
  * After #VMEXIT if svm_nmi_enter() ran, before anything looks at the VMCB's
- * RFLAGS, DR6 or intercepts.
+ * RFLAGS, DR6, V_NMI or intercepts.
  */
 void svm_nmi_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
-	u32 vectoring = svm->vmcb->control.exit_int_info;
-	u32 code = svm->vmcb->control.exit_code;
-	struct svm_nmi *nmi = &svm->nmi;
+	struct iret_window *window = iret_window_now(svm);
 	bool stepped = false;
 
-	nmi->owned = false;
-	if (nmi->lent)
+	svm->nmi.owned = false;
+	if (svm->nmi.step_lent)
 		stepped = step_take_back(svm);
-
-	if (nmi->step)
+	if (svm->nmi.vnmi_lent)
+		vnmi_take_back(svm);
+	if (svm->nmi.step || svm->nmi.vnmi)
 		ask_again(svm);
 
-	if (nmi->state == NMI_RETIRING && code != SVM_EXIT_ERR) {
-		if (stepped || !iret_window_at_iret(svm))
-			iret_window_open(svm, NMI_UNBLOCK_IRET);
-		else if ((vectoring & SVM_EXITINTINFO_VALID) &&
-			 (vectoring & SVM_EXITINTINFO_TYPE_MASK) ==
-			  SVM_EXITINTINFO_TYPE_EXEPT)
-			iret_window_open(svm, NMI_UNBLOCK_FAULT);
-		else
-			nmi->iret_tried = code == SVM_EXIT_TASK_SWITCH ||
-					  is_fault_exit(code);
+	if (window->state == NMI_RETIRING)
+		look_for_iret(svm, window, stepped);
+	if (nested_vnmi_emulated(svm)) {
+		svm->nmi.owned |= nested_vnmi_owns_exit(svm);
+		nested_vnmi_sync(svm);
 	}
-
-	nmi->active = nmi->state == NMI_RETIRING || nmi->owned;
+	nmi_update_active(svm);
 }

@@ -1,14 +1,54 @@
-/// KVM: nSVM: Forget that L1 injected an NMI when L2 exits
+/// KVM: nSVM: Hand NMIs of nested guests to the NMI code
+///
+/// vNMI is offered to L1: its bits are checked at VMRUN, taken over when L2 is
+/// entered, and L2's halted state asks for a pending one. Where the CPU has vNMI
+/// the bits come back from the VMCB that ran L2.
 ///
 /// An NMI that L1 injects into L2 is L1's to track. If its delivery exits to L1,
 /// the note that it was L1's survived, and the next NMI that KVM injected into L1
-/// itself did not block NMIs.
+/// itself did not block NMIs; clear it.
 //# files: svm/nested.c
-//# matches: forget 6.1=1
+//# matches: forget 6.1=1 enter 1 leave 2 check 1 sync 1 halted 1
 
 @forget@
-symbol vcpu, svm, true, false;
+symbol vcpu, svm, true, false, control, mask, vmcb02, svm_leave_nested, svm_nested_ops, leave_nested, has_events;
 position p;
 @@
   svm->vcpu.arch.nmi_injected@p = false;
 + svm->nmi_l1_to_l2 = false;
+
+@enter@
+position p;
+@@
+  svm->nmi_l1_to_l2@p = is_evtinj_nmi(vmcb02->control.event_inj);
++ svm_nmi_enter_l2(svm);
+
+@leave@
+position p;
+@@
++ svm_nmi_leave_l2(svm);
+  leave_guest_mode@p(vcpu);
+
+@check@
+position p;
+@@
+  if (CC(control->asid@p == 0))
+	return false;
++
++ if (CC(!nested_vnmi_valid(vcpu, control)))
++	return false;
+
+@sync@
+position p;
+@@
+- mask@p = V_IRQ_MASK | V_TPR_MASK;
++ mask = V_IRQ_MASK | V_TPR_MASK | nested_vnmi_vmcb02_bits(svm);
+
+@halted@
+position p;
+@@
+  struct kvm_x86_nested_ops svm_nested_ops = {
+  .leave_nested = svm_leave_nested@p,
++ .has_events = nested_vnmi_has_events,
+  ...,
+  };

@@ -8,13 +8,18 @@
  * and asks for a window: an exit at the first instruction boundary at which it
  * can be taken.
  *
- * The CPU takes no part in any of this.  EVENTINJ is unconditional and leaves
- * nothing behind, and no exit says that NMIs are open again: iret_window.c finds
- * that out.  SEV-ES guests report the end of their handler themselves.
+ * EVENTINJ is unconditional, so whether NMIs are blocked has to be known before.
+ * Who knows depends on the CPU and on what runs:
  *
- * There is one latch, as on a CPU: it stays as it is across VMRUN and #VMEXIT
- * of a nested hypervisor, and an IRET of L2 ends the blocking that began in L1.
- * An NMI that L1 injects into L2 is L1's to track.
+ *   CPU with vNMI     V_NMI_MASK in the VMCB (vnmi.c).  The CPU takes a waiting
+ *		       NMI by itself.
+ *   CPU without       An IRET window (iret_window.c) finds the end of the handler.
+ *   SEV-ES guests     report the end of their handler themselves.
+ *   L2, L1 uses vNMI  has a latch of its own (nested_vnmi.c); NMIs for L1 make it
+ *		       exit.
+ *   L2, L1 does not   There is one latch, as on a CPU: it stays as it is across
+ *		       VMRUN and #VMEXIT, an IRET of L2 ends the blocking that
+ *		       began in L1, and an NMI that L1 injects is L1's to track.
  *
  * All functions run in the vCPU's thread.  The counterpart for Intel is
  * vmx/nmi.c, where the CPU tracks blocking or at least has an NMI window.
@@ -35,7 +40,7 @@ bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 	struct vcpu_svm *svm = to_svm(vcpu);
 
 	/* A masked NMI is not recognized, so L1's intercept does not see it. */
-	if (!gif_set(svm) || svm->nmi.state != NMI_OPEN)
+	if (!gif_set(svm) || svm_get_nmi_mask(vcpu))
 		return true;
 
 	/* The exit to L1 does not wait for a shadow to end. */
@@ -61,9 +66,15 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	return 0;
 }
 
+/* L1's latch, also while L2 runs. */
 bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
-	return to_svm(vcpu)->nmi.state != NMI_OPEN;
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (vnmi_in_use(svm))
+		return vnmi_masked(svm);
+
+	return svm->nmi.l1.state != NMI_OPEN;
 }
 
 /*
@@ -72,30 +83,85 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
  */
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
+	struct vcpu_svm *svm = to_svm(vcpu);
+
 	if (masked == svm_get_nmi_mask(vcpu))
 		return;
 
-	if (masked)
-		iret_window_block(to_svm(vcpu));
-	else
-		iret_window_open(to_svm(vcpu), NMI_UNBLOCK_RESTORED);
+	if (vnmi_in_use(svm)) {
+		vnmi_set_masked(svm, masked);
+		if (vcpu->arch.nmi_pending)
+			kvm_make_request(KVM_REQ_EVENT, vcpu);
+	} else if (masked) {
+		iret_window_block(svm, &svm->nmi.l1);
+	} else {
+		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESTORED);
+	}
 }
 
 void svm_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	bool redelivery = svm->nmi.redelivery;
+
+	svm->nmi.redelivery = false;
+	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
+
+	/* L1's business: once more what L1 or its vNMI has injected into L2. */
+	if (svm->nmi_l1_to_l2 ||
+	    (is_guest_mode(vcpu) && nested_vnmi_used(svm))) {
+		nmi_update_active(svm);
+		return;
+	}
 
 	if (trace_kvm_nmi_inject_enabled())
 		trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
 				     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
 				     svm->vmcb->save.cpl, is_guest_mode(vcpu));
 
-	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
-	if (svm->nmi_l1_to_l2)
-		return;
+	if (!redelivery)
+		++vcpu->stat.nmi_injections;
 
-	++vcpu->stat.nmi_injections;
-	iret_window_block(svm);
+	/* With vNMI the CPU masks NMIs when it injects. */
+	if (!vnmi_in_use(svm))
+		iret_window_block(svm, &svm->nmi.l1);
+}
+
+/*
+ * An exit interrupted the delivery, or the entry that was to deliver it was
+ * called off.  NMIs count as masked: the NMI is injected again, or, if an
+ * exception that it caused takes its place or it goes through a task gate, is
+ * delivered without the CPU.
+ */
+void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	vcpu->arch.nmi_injected = true;
+	svm->nmi.redelivery = true;
+	if (!is_guest_mode(vcpu) && vnmi_in_use(svm))
+		vnmi_set_masked(svm, true);
+}
+
+/* kvm_task_switch() returned @ret for a switch of @reason. */
+int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	struct iret_window *window = iret_window_now(svm);
+
+	if (ret <= 0 || reason != TASK_SWITCH_IRET)
+		return ret;
+
+	/*
+	 * Not before the switch: an NMI handler that is a task would be entered
+	 * through its own, still busy TSS.
+	 */
+	if (window->state == NMI_RETIRING)
+		iret_window_open(svm, window, NMI_UNBLOCK_TASK_SWITCH);
+	else if (!is_guest_mode(vcpu) && vnmi_in_use(svm))
+		svm_set_nmi_mask(vcpu, false);
+
+	return ret;
 }
 
 void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
@@ -106,7 +172,16 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (sev_es_guest(vcpu->kvm))
 		return;
 
-	if (svm->nmi.state == NMI_BLOCKED) {
+	/* Only L1 itself can open its own latch, behind an exit of L2. */
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
+		return;
+
+	if (vnmi_in_use(svm)) {
+		vnmi_wait(svm);
+		return;
+	}
+
+	if (svm->nmi.l1.state == NMI_BLOCKED) {
 		trace_kvm_nmi_window(vcpu->vcpu_id, NMI_WINDOW_IRET);
 		return;
 	}
@@ -125,8 +200,12 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	iret_window_wait(svm);
 }
 
-/* INIT or RESET; svm.c has rebuilt the VMCB. */
+/* INIT or RESET; svm.c has rebuilt the VMCB, and no L2 runs. */
 void svm_nmi_reset(struct kvm_vcpu *vcpu)
 {
-	iret_window_open(to_svm(vcpu), NMI_UNBLOCK_RESET);
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
+	svm->nmi.redelivery = false;
+	vnmi_enable(svm);
 }

@@ -13,11 +13,12 @@
 //# matches: complete 6.1=1
 //# matches: enter 1 exit 1 fastpath 1 handle_exit 1 task_switch 1 cancel 1 reset 1
 //# matches: state_rip 1 state_step 1 declared 6.1=2 include 1
+//# matches: setup 1 cpuid 6.1=1 aborted 1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
 //# gone: svm_get_nmi_mask svm_set_nmi_mask svm_enable_nmi_window iret_interception
 
 @take_out@
-symbol vcpu, svm, control, true, false, vmexit, tss_selector, int_vec, reason;
+symbol vcpu, svm, control, vgif, true, false, vmexit, tss_selector, int_vec, reason;
 type T;
 identifier fn =~ "^(disable_nmi_singlestep|svm_inject_nmi|svm_nmi_blocked|svm_nmi_allowed|svm_get_nmi_mask|svm_set_nmi_mask|svm_enable_nmi_window|iret_interception)$";
 parameter list params;
@@ -151,3 +152,21 @@ position p;
 + #include "nmi.h"
 +
   struct vcpu_svm@p { ... };
+
+@setup@
+position p;
+@@
+  svm_set_cpu_caps@p();
++ svm_nmi_hardware_setup();
+
+@cpuid@
+position p;
+@@
+  svm->vgif_enabled@p = vgif && guest_cpuid_has(vcpu, X86_FEATURE_VGIF);
++ svm_nmi_after_set_cpuid(vcpu);
+
+@aborted@
+position p;
+@@
+- vcpu->arch.nmi_injected@p = true;
++ svm_nmi_delivery_aborted(vcpu);

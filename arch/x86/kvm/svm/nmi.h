@@ -3,9 +3,11 @@
  * Guest NMIs on AMD CPUs: what kvm_x86_ops, the exit handlers and nested
  * virtualization call.
  *
- *   nmi.c          injection, blocking, windows
+ *   nmi.c          injection, blocking, windows; who tracks which latch
+ *   vnmi.c         CPUs with vNMI
  *   iret_window.c  CPUs that do not track NMI blocking: IRET intercept, one step
  *   step.c         the one invisible step
+ *   nested_vnmi.c  vNMI offered to L1 hypervisors
  */
 #ifndef __KVM_X86_SVM_NMI_H
 #define __KVM_X86_SVM_NMI_H
@@ -13,8 +15,17 @@
 #include <linux/kvm_types.h>
 
 struct vcpu_svm;
+struct vmcb_ctrl_area_cached;
 
-/* Where the vCPU stands with its last NMI; iret_window.c has the transitions. */
+/* CPUID Fn8000_000A_EDX[25] and the bits of VMCB offset 60h, new in 6.4 */
+#define FEATURE_VNMI		(15 * 32 + 25)
+#ifndef V_NMI_ENABLE_MASK
+#define V_NMI_PENDING_MASK	BIT(11)
+#define V_NMI_BLOCKING_MASK	BIT(12)
+#define V_NMI_ENABLE_MASK	BIT(26)
+#endif
+
+/* Where a latch stands with its last NMI; iret_window.c has the transitions. */
 enum nmi_state {
 	NMI_OPEN,			/* no handler runs */
 	NMI_BLOCKED,			/* a handler runs, IRET is intercepted */
@@ -30,28 +41,43 @@ enum nmi_step {
 	STEP_SHADOW_POPS,		/* the same, known to load RFLAGS whole */
 };
 
+/* An NMI latch that software keeps because the CPU does not. */
+struct iret_window {
+	enum nmi_state state;
+	u64 since;			/* TSC of the injection */
+
+	/* The IRET that was intercepted, and whether it was tried since. */
+	unsigned long rip;
+	unsigned long rsp;
+	u16 cs;
+	bool l2;
+	bool tried;
+};
+
 /* Words of the intercept vector that a step adds to. */
 #define NMI_STEP_WORDS	4
 
 struct svm_nmi {
-	enum nmi_state state;
 	bool active;			/* svm_nmi_enter() and _exit() have work */
-	bool step;			/* the next entry is to end with a step */
 	bool owned;			/* svm_nmi_handle_exit() has this exit */
-	u64 since;			/* TSC of the injection */
+	bool redelivery;		/* the NMI to be injected is not a new one */
+	bool vnmi_for_l1;		/* the guest's CPUID announces vNMI */
 
-	/* The IRET that was intercepted, and whether it was tried since. */
-	unsigned long iret_rip;
-	unsigned long iret_rsp;
-	u16 iret_cs;
-	bool iret_l2;
-	bool iret_tried;
+	/* L1's latch, also L2's if L1 does not use vNMI: there is one then. */
+	struct iret_window l1;
+	/* L2's own latch, if L1 uses vNMI and the CPU does not have it. */
+	struct iret_window l2;
+
+	/* Wanted for the next entry, and lent to it */
+	bool vnmi;
+	bool vnmi_lent;
+	bool step;
+	enum nmi_step step_lent;
 
 	/* In an interrupt shadow: an instruction known to load RFLAGS whole */
 	unsigned long pops_rip;
 
-	/* What was the guest's before a step was lent to this entry */
-	enum nmi_step lent;
+	/* What was the guest's before the step was lent */
 	u32 lent_intercepts[NMI_STEP_WORDS];
 	u64 lent_rflags;
 	u64 lent_efer;
@@ -66,27 +92,57 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu);
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked);
 void svm_enable_nmi_window(struct kvm_vcpu *vcpu);
 
-/* nested.c */
-bool svm_nmi_blocked(struct kvm_vcpu *vcpu);
-
 /* svm.c */
+void svm_nmi_hardware_setup(void);
+void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu);
 void svm_nmi_reset(struct kvm_vcpu *vcpu);
 void svm_nmi_cancel(struct kvm_vcpu *vcpu);
+void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void svm_nmi_enter(struct kvm_vcpu *vcpu);
 void svm_nmi_exit(struct kvm_vcpu *vcpu);
 fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu);
+int svm_nmi_handle_exit(struct kvm_vcpu *vcpu);
 int iret_interception(struct kvm_vcpu *vcpu);
 int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret);
-int svm_nmi_handle_exit(struct kvm_vcpu *vcpu);
 
-/* step.c, called by iret_window.c */
+/* nested.c */
+bool svm_nmi_blocked(struct kvm_vcpu *vcpu);
+void svm_nmi_enter_l2(struct vcpu_svm *svm);
+void svm_nmi_leave_l2(struct vcpu_svm *svm);
+u32 nested_vnmi_vmcb02_bits(struct vcpu_svm *svm);
+bool nested_vnmi_valid(struct kvm_vcpu *vcpu,
+		       struct vmcb_ctrl_area_cached *control);
+bool nested_vnmi_has_events(struct kvm_vcpu *vcpu, bool for_injection);
+
+/* vnmi.c */
+bool vnmi_supported(void);
+bool vnmi_in_use(struct vcpu_svm *svm);
+void vnmi_enable(struct vcpu_svm *svm);
+bool vnmi_masked(struct vcpu_svm *svm);
+void vnmi_set_masked(struct vcpu_svm *svm, bool masked);
+void vnmi_wait(struct vcpu_svm *svm);
+void vnmi_lend(struct vcpu_svm *svm);
+void vnmi_take_back(struct vcpu_svm *svm);
+
+/* iret_window.c */
+void iret_window_block(struct vcpu_svm *svm, struct iret_window *window);
+void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int cause);
+void iret_window_wait(struct vcpu_svm *svm);
+bool iret_window_at_iret(struct vcpu_svm *svm);
+struct iret_window *iret_window_now(struct vcpu_svm *svm);
+void nmi_update_active(struct vcpu_svm *svm);
+
+/* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
 bool step_take_back(struct vcpu_svm *svm);
-bool iret_window_at_iret(struct vcpu_svm *svm);
 
-/* iret_window.c, called by nmi.c */
-void iret_window_block(struct vcpu_svm *svm);
-void iret_window_open(struct vcpu_svm *svm, int cause);
-void iret_window_wait(struct vcpu_svm *svm);
+/* nested_vnmi.c */
+void nested_vnmi_setup(void);
+bool nested_vnmi_used(struct vcpu_svm *svm);
+bool nested_vnmi_emulated(struct vcpu_svm *svm);
+void nested_vnmi_enter(struct vcpu_svm *svm);
+void nested_vnmi_sync(struct vcpu_svm *svm);
+bool nested_vnmi_owns_exit(struct vcpu_svm *svm);
+int nested_vnmi_stgi(struct kvm_vcpu *vcpu);
 
 #endif /* __KVM_X86_SVM_NMI_H */

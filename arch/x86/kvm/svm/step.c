@@ -85,7 +85,7 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	nmi->lent_efer = save->efer;
 	nmi->lent_dr6 = save->dr6;
 	nmi->lent_dbgctl = save->dbgctl;
-	nmi->lent = kind;
+	nmi->step_lent = kind;
 
 	control->intercepts[INTERCEPT_EXCEPTION] |= STEP_EXCEPTIONS;
 	save->dr6 = DR6_ACTIVE_LOW;
@@ -130,7 +130,7 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 
 	/* SYSCALL and SYSRET with EFER.SCE off; #UD is always intercepted. */
 	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR)
-		return svm->nmi.lent == STEP_SHADOW &&
+		return svm->nmi.step_lent == STEP_SHADOW &&
 		       (svm->nmi.lent_efer & EFER_SCE);
 
 	/* Exit codes number the intercepts in the order of their bits. */
@@ -150,17 +150,17 @@ bool step_take_back(struct vcpu_svm *svm)
 	struct vmcb_control_area *control = &svm->vmcb->control;
 	struct vmcb_save_area *save = &svm->vmcb->save;
 	struct svm_nmi *nmi = &svm->nmi;
-	u64 planted = X86_EFLAGS_TF | (nmi->lent == STEP_IRET ? X86_EFLAGS_RF : 0);
+	u64 planted = X86_EFLAGS_TF | (nmi->step_lent == STEP_IRET ? X86_EFLAGS_RF : 0);
 	u64 hits = is_db_exit(svm) ? save->dr6 ^ DR6_ACTIVE_LOW : 0;
 	bool stepped = hits & DR_STEP;
-	bool pops = nmi->lent == STEP_IRET || nmi->lent == STEP_SHADOW_POPS;
+	bool pops = nmi->step_lent == STEP_IRET || nmi->step_lent == STEP_SHADOW_POPS;
 	int i;
 
 	/*
 	 * A step that has completed without being seen as one (an exit that is
 	 * taken in front of the #DB) leaves an IRET elsewhere.
 	 */
-	if (!pops || !(stepped || (nmi->lent == STEP_IRET && !iret_window_at_iret(svm))))
+	if (!pops || !(stepped || (nmi->step_lent == STEP_IRET && !iret_window_at_iret(svm))))
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
@@ -179,7 +179,7 @@ bool step_take_back(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb, VMCB_CR);
 
 	nmi->owned = is_db_exit(svm) ? !hits : exit_is_a_guard(svm);
-	nmi->lent = STEP_NONE;
+	nmi->step_lent = STEP_NONE;
 	nmi->pops_rip = 0;
 	return stepped;
 }
@@ -311,6 +311,8 @@ int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
 	case SVM_EXIT_IRET:
 		svm->nmi.pops_rip = kvm_rip_read(vcpu);
 		return 1;
+	case SVM_EXIT_STGI:
+		return nested_vnmi_stgi(vcpu);
 	case SVM_EXIT_SWINT:
 		return software_interrupt(vcpu);
 	case SVM_EXIT_ICEBP:

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vNMI for nested hypervisors: V_NMI, V_NMI_MASK and V_NMI_ENABLE of the VMCB
+ * that L1 has written for L2 (vmcb12) work as the manual says.
+ *
+ * When L1 uses vNMI there are two latches.  L1's own stays where it is while L2
+ * runs: L1 that runs L2 from inside its NMI handler is still blocked after the
+ * exit, and an NMI handler of L2 does not block L1.  NMIs for L1 make L2 exit,
+ * which the manual guarantees: vNMI without the NMI intercept is not valid.
+ *
+ * On a CPU with vNMI the three bits go to the VMCB that runs L2 and come back.
+ * On others L2's latch is an IRET window of its own (svm_nmi.l2), and a pending
+ * V_NMI is injected here, right before VMRUN.  The truth is in nested.ctl at any
+ * time that user space or L1 could look at it:
+ *
+ *   V_NMI       in nested.ctl.int_ctl until it is injected
+ *   V_NMI_MASK  there too, brought up to date at each exit from L2
+ *
+ * Unlike L1's latch on such a CPU, L2's stays masked when an IRET faults, as the
+ * manual has it for vNMI; so each IRET that would unmask is stepped over.
+ * (APM volume 2, "NMI Virtualization")
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
+
+#include "x86.h"
+#include "cpuid.h"
+#include "svm.h"
+#include "nmi.h"
+#include "../nmi_trace.h"
+
+static bool __read_mostly nested_vnmi = true;
+module_param(nested_vnmi, bool, 0444);
+MODULE_PARM_DESC(nested_vnmi,
+		 "Offer vNMI to nested hypervisors, in software if the CPU lacks it; needs vgif (default Y)");
+
+/* Once, when the module is loaded; KVM's CPU capabilities are being collected. */
+void nested_vnmi_setup(void)
+{
+	nested_vnmi = nested_vnmi && vgif && kvm_cpu_cap_has(X86_FEATURE_SVM);
+	if (nested_vnmi)
+		kvm_cpu_cap_set(FEATURE_VNMI);
+}
+
+void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu)
+{
+	to_svm(vcpu)->nmi.vnmi_for_l1 = nested_vnmi &&
+					guest_cpuid_has(vcpu, FEATURE_VNMI);
+}
+
+/* Does L1 use vNMI for the L2 that runs, or is about to? */
+bool nested_vnmi_used(struct vcpu_svm *svm)
+{
+	return svm->nmi.vnmi_for_l1 &&
+	       (svm->nested.ctl.int_ctl & V_NMI_ENABLE_MASK);
+}
+
+/* And is it up to software? */
+bool nested_vnmi_emulated(struct vcpu_svm *svm)
+{
+	return is_guest_mode(&svm->vcpu) && !vnmi_supported() &&
+	       nested_vnmi_used(svm);
+}
+
+/* Consistency check of VMRUN and KVM_SET_NESTED_STATE. */
+bool nested_vnmi_valid(struct kvm_vcpu *vcpu, struct vmcb_ctrl_area_cached *control)
+{
+	return !to_svm(vcpu)->nmi.vnmi_for_l1 ||
+	       !(control->int_ctl & V_NMI_ENABLE_MASK) ||
+	       vmcb12_is_intercept(control, INTERCEPT_NMI);
+}
+
+/* Bits of int_ctl that the CPU keeps for L2. */
+u32 nested_vnmi_vmcb02_bits(struct vcpu_svm *svm)
+{
+	if (!vnmi_supported() || !nested_vnmi_used(svm))
+		return 0;
+
+	return V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK;
+}
+
+static bool l2_pending(struct vcpu_svm *svm)
+{
+	return svm->nested.ctl.int_ctl & V_NMI_PENDING_MASK;
+}
+
+/* L2 has a GIF of its own if L1 virtualizes it, otherwise it is set. */
+static bool l2_gif(struct vcpu_svm *svm)
+{
+	return !nested_vgif_enabled(svm) ||
+	       (svm->vmcb->control.int_ctl & V_GIF_MASK);
+}
+
+static bool l2_shadow(struct vcpu_svm *svm)
+{
+	return svm->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
+}
+
+/* kvm_x86_nested_ops: does L2 have a reason to leave HLT? */
+bool nested_vnmi_has_events(struct kvm_vcpu *vcpu, bool for_injection)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	return !for_injection && nested_vnmi_emulated(svm) && l2_pending(svm) &&
+	       svm->nmi.l2.state == NMI_OPEN && l2_gif(svm);
+}
+
+static void set_l2_intercept(struct vcpu_svm *svm, int bit, bool wanted)
+{
+	if (wanted || vmcb12_is_intercept(&svm->nested.ctl, bit))
+		vmcb_set_intercept(&svm->vmcb->control, bit);
+	else
+		vmcb_clr_intercept(&svm->vmcb->control, bit);
+}
+
+static void inject_into_l2(struct vcpu_svm *svm)
+{
+	struct kvm_vcpu *vcpu = &svm->vcpu;
+
+	if (trace_kvm_nmi_inject_enabled())
+		trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
+				     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
+				     svm->vmcb->save.cpl, true);
+
+	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
+	svm->nested.ctl.int_ctl &= ~V_NMI_PENDING_MASK;
+	iret_window_block(svm, &svm->nmi.l2);
+}
+
+/*
+ * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
+ * would do at the first boundary, or see to it that there is an exit at the
+ * boundary at which it can be done.
+ */
+void nested_vnmi_enter(struct vcpu_svm *svm)
+{
+	u32 event = svm->vmcb->control.event_inj;
+	struct iret_window *window = &svm->nmi.l2;
+	bool boundary = true;
+
+	if (event & SVM_EVTINJ_VALID) {
+		/* An NMI that L1 injects masks NMIs like one that is taken. */
+		if ((event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_NMI)
+			iret_window_block(svm, window);
+		boundary = false;
+	}
+
+	if (window->state == NMI_RETIRING) {
+		svm->nmi.step = true;
+	} else if (l2_pending(svm) && window->state == NMI_OPEN && l2_gif(svm)) {
+		if (!boundary)
+			smp_send_reschedule(svm->vcpu.cpu);
+		else if (l2_shadow(svm))
+			svm->nmi.step = true;
+		else
+			inject_into_l2(svm);
+	}
+
+	set_l2_intercept(svm, INTERCEPT_IRET, window->state == NMI_BLOCKED);
+	set_l2_intercept(svm, INTERCEPT_STGI, l2_pending(svm) && !l2_gif(svm));
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+}
+
+/* STGI of an L2 with a GIF of its own, intercepted only for a pending V_NMI. */
+bool nested_vnmi_owns_exit(struct vcpu_svm *svm)
+{
+	return nested_vnmi_emulated(svm) && nested_vgif_enabled(svm) &&
+	       svm->vmcb->control.exit_code == SVM_EXIT_STGI &&
+	       !vmcb12_is_intercept(&svm->nested.ctl, INTERCEPT_STGI);
+}
+
+int nested_vnmi_stgi(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	svm->vmcb->control.int_ctl |= V_GIF_MASK;
+	svm->nested.ctl.int_ctl |= V_GIF_MASK;
+	return kvm_skip_emulated_instruction(vcpu);
+}
+
+/* V_NMI_MASK as L1 and user space are to see it. */
+void nested_vnmi_sync(struct vcpu_svm *svm)
+{
+	/* A delivery that was interrupted has not masked NMIs. */
+	if (svm->nmi.l2.state != NMI_OPEN && !svm->vcpu.arch.nmi_injected)
+		svm->nested.ctl.int_ctl |= V_NMI_BLOCKING_MASK;
+	else
+		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
+}
+
+/*
+ * L2 is about to run: by VMRUN, or because user space restores it.  nested.ctl
+ * and the interrupt control of vmcb02 are set up.
+ */
+void svm_nmi_enter_l2(struct vcpu_svm *svm)
+{
+	struct vmcb *vmcb02 = svm->nested.vmcb02.ptr;
+	u32 int_ctl = svm->nested.ctl.int_ctl;
+
+	if (svm->nmi.l1.state == NMI_RETIRING)
+		iret_window_block(svm, &svm->nmi.l1);
+
+	if (nested_vnmi_emulated(svm)) {
+		svm->nmi.l2.state = int_ctl & V_NMI_BLOCKING_MASK ?
+				    NMI_BLOCKED : NMI_OPEN;
+	} else if (nested_vnmi_used(svm)) {
+		vmcb02->control.int_ctl |= int_ctl & (V_NMI_PENDING_MASK |
+						      V_NMI_BLOCKING_MASK |
+						      V_NMI_ENABLE_MASK);
+	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
+		/* One latch, which the CPU does not keep while L2 runs. */
+		if (vnmi_masked(svm))
+			iret_window_block(svm, &svm->nmi.l1);
+		vnmi_set_masked(svm, false);
+	}
+	nmi_update_active(svm);
+}
+
+/* #VMEXIT to L1, or L2 is left for good; still in guest mode. */
+void svm_nmi_leave_l2(struct vcpu_svm *svm)
+{
+	if (svm->nmi.l1.state == NMI_RETIRING)
+		iret_window_block(svm, &svm->nmi.l1);
+
+	if (nested_vnmi_emulated(svm)) {
+		nested_vnmi_sync(svm);
+		svm->nmi.l2.state = NMI_OPEN;
+	} else if (!nested_vnmi_used(svm) &&
+		   (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK)) {
+		vnmi_set_masked(svm, svm->nmi.l1.state != NMI_OPEN);
+		if (svm->nmi.l1.state == NMI_BLOCKED)
+			svm_clr_intercept(svm, INTERCEPT_IRET);
+		svm->nmi.l1.state = NMI_OPEN;
+	}
+	svm->nmi.step = false;
+	svm->nmi.active = false;
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guest NMIs on CPUs with vNMI, which deliver a second NMI by themselves.
+ *
+ * V_NMI_MASK of the VMCB is the latch: the CPU sets it when it takes a V_NMI or
+ * injects an NMI through EVENTINJ, and clears it when an IRET completes.  What
+ * the CPU does not see is left to software: an IRET that was emulated or was a
+ * task switch, an NMI that went through a task gate, SMM, user space.
+ *
+ * An NMI that cannot be injected right now is lent to the CPU as V_NMI for one
+ * VMRUN, and the CPU takes it as soon as NMIs are unmasked, GIF is set and no
+ * interrupt shadow is left.  One that it has not taken is taken back behind the
+ * #VMEXIT.  It never leaves nmi_pending meanwhile, so everybody who asks for
+ * pending NMIs outside VMRUN (the event ioctls, a vCPU about to halt, nested
+ * virtualization) finds it there, and setting events replaces it.
+ *
+ * V_NMI is one latch.  Two NMIs that meet where none can be taken, in a shadow
+ * or with GIF clear, are one, as on a CPU.
+ *
+ * An exit during the delivery of a V_NMI leaves V_NMI_MASK clear and the NMI in
+ * EXITINTINFO, to be injected again.  An IRET that faults leaves NMIs masked,
+ * by the words of the manual; nothing here depends on it.
+ * (APM volume 2, "NMI Virtualization")
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
+
+#include "x86.h"
+#include "svm.h"
+#include "nmi.h"
+#include "../nmi_trace.h"
+
+static bool __read_mostly vnmi = true;
+module_param(vnmi, bool, 0444);
+MODULE_PARM_DESC(vnmi, "Let the CPU deliver NMIs (vNMI) if it can; needs vgif");
+
+/* With NMIs virtualized GIF has to be, too: virtual GIF gates V_NMI. */
+bool vnmi_supported(void)
+{
+	return vnmi;
+}
+
+/* Once, when the module is loaded and vgif is settled. */
+void svm_nmi_hardware_setup(void)
+{
+	vnmi = vnmi && vgif && boot_cpu_has(FEATURE_VNMI);
+	if (vnmi)
+		pr_info("Virtual NMI enabled\n");
+	nested_vnmi_setup();
+}
+
+/* Does the CPU keep the latch of what runs now?  False for L2 without vNMI. */
+bool vnmi_in_use(struct vcpu_svm *svm)
+{
+	if (is_guest_mode(&svm->vcpu) && !nested_vnmi_used(svm))
+		return false;
+
+	return svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK;
+}
+
+/* The VMCB has been initialized, which cleared pending and masked NMIs. */
+void vnmi_enable(struct vcpu_svm *svm)
+{
+	/* SEV-ES guests keep the NMI_COMPLETE protocol. */
+	if (!vnmi || sev_es_guest(svm->vcpu.kvm))
+		return;
+
+	svm->vmcb01.ptr->control.int_ctl |= V_NMI_ENABLE_MASK;
+	vmcb_mark_dirty(svm->vmcb01.ptr, VMCB_INTR);
+}
+
+/* L1's latch; while L2 uses vNMI it rests in L1's VMCB. */
+bool vnmi_masked(struct vcpu_svm *svm)
+{
+	return svm->vmcb01.ptr->control.int_ctl & V_NMI_BLOCKING_MASK;
+}
+
+void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
+{
+	struct vmcb *vmcb01 = svm->vmcb01.ptr;
+
+	if (masked)
+		vmcb01->control.int_ctl |= V_NMI_BLOCKING_MASK;
+	else
+		vmcb01->control.int_ctl &= ~V_NMI_BLOCKING_MASK;
+	vmcb_mark_dirty(vmcb01, VMCB_INTR);
+}
+
+/* An NMI is pending and cannot be injected.  Good for one entry. */
+void vnmi_wait(struct vcpu_svm *svm)
+{
+	svm->nmi.vnmi = true;
+	svm->nmi.active = true;
+	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_VNMI);
+}
+
+/* Before VMRUN, interrupts off. */
+void vnmi_lend(struct vcpu_svm *svm)
+{
+	svm->vcpu.arch.nmi_pending = 1;
+	svm->nmi.vnmi_lent = true;
+	svm->vmcb->control.int_ctl |= V_NMI_PENDING_MASK;
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+}
+
+/* After #VMEXIT, before anything looks at pending NMIs. */
+void vnmi_take_back(struct vcpu_svm *svm)
+{
+	struct kvm_vcpu *vcpu = &svm->vcpu;
+
+	svm->nmi.vnmi_lent = false;
+	if (svm->vmcb->control.int_ctl & V_NMI_PENDING_MASK) {
+		svm->vmcb->control.int_ctl &= ~V_NMI_PENDING_MASK;
+		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+		return;
+	}
+
+	--vcpu->arch.nmi_pending;
+	++vcpu->stat.nmi_injections;
+	trace_kvm_nmi_taken(vcpu->vcpu_id);
+}
