@@ -133,18 +133,20 @@ TRACE_EVENT(kvm_nmi_unblock,
 
 /* The CPU took the NMI that was lent to it, some time in the last run. */
 TRACE_EVENT(kvm_nmi_taken,
-	TP_PROTO(unsigned int vcpu_id),
-	TP_ARGS(vcpu_id),
+	TP_PROTO(unsigned int vcpu_id, unsigned int left),
+	TP_ARGS(vcpu_id, left),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
+		__field(unsigned int,	left)
 	),
 
 	TP_fast_assign(
 		__entry->vcpu_id = vcpu_id;
+		__entry->left = left;
 	),
 
-	TP_printk("vcpu %u", __entry->vcpu_id)
+	TP_printk("vcpu %u, %u still pending", __entry->vcpu_id, __entry->left)
 );
 
 #endif /* _KVM_NMI_TRACE_H */

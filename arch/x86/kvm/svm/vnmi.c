@@ -119,5 +119,5 @@ void vnmi_take_back(struct vcpu_svm *svm)
 
 	--vcpu->arch.nmi_pending;
 	++vcpu->stat.nmi_injections;
-	trace_kvm_nmi_taken(vcpu->vcpu_id);
+	trace_kvm_nmi_taken(vcpu->vcpu_id, vcpu->arch.nmi_pending);
 }
