@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Our part of the modules reads like the rest of the kernel."""
+
+import os
+import subprocess
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+CHECKPATCH = ROOT / "build" / os.environ["KVER"] / "src/scripts/checkpatch.pl"
+
+
+class Style(unittest.TestCase):
+    def test_checkpatch(self):
+        """the target kernel's checkpatch.pl has no error or warning for a file of ours"""
+        files = sorted((ROOT / "arch").rglob("*.[ch]"))
+        self.assertTrue(files)
+        done = subprocess.run(["perl", CHECKPATCH, "--no-tree", "--terse", "--no-summary", "-f", *files],
+                              cwd=ROOT, text=True, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
