@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the tests of soft vNMI share, see nmi_soft.h. */
+#include "nmi_soft.h"
+
+bool soft_exact(void)
+{
+	char value[8];
+
+	return !vendor_param("soft_vnmi_exact", value, sizeof(value)) ||
+	       value[0] == 'Y';
+}
+
+void require_exact(void)
+{
+	if (!soft_exact())
+		skip("soft_vnmi_exact is off");
+}
+
+unsigned int soft_timeout_ms(void)
+{
+	char value[16];
+
+	if (!vendor_param("soft_vnmi_timeout_ms", value, sizeof(value)))
+		return 0;
+	return atoi(value);
+}
+
+void guest_open(void)
+{
+	asm volatile("sti; nop\n\t"
+		     ".globl guest_open_next\n"
+		     "guest_open_next: nop; cli" : : : "memory");
+}
+
+static void check_came_at(struct kvm_vcpu *vcpu, uint64_t rip, uint64_t rsp)
+{
+	const struct event_log *log = read_log(vcpu);
+
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(log, 2)->rip, rip);
+	if (rsp)
+		CHECK_EQ(nmi_nr(log, 2)->rsp, rsp);
+}
+
+void check_came_at_return(struct kvm_vcpu *vcpu)
+{
+	const struct guest_regs *first = nmi_nr(read_log(vcpu), 1);
+
+	check_came_at(vcpu, first->rip, first->rsp);
+}
+
+void check_came_in_irq_window(struct kvm_vcpu *vcpu)
+{
+	check_came_at(vcpu, (uint64_t)guest_open_next, 0);
+}
+
+int open_kernel_log(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+
+	TEST_ASSERT(log >= 0 && lseek(log, 0, SEEK_END) >= 0, "/dev/kmsg");
+	return log;
+}
+
+/* One read is one message. */
+unsigned int nmi_messages(int log)
+{
+	unsigned int nr = 0;
+	char message[1024];
+	ssize_t n;
+
+	while ((n = read(log, message, sizeof(message) - 1)) > 0) {
+		message[n] = 0;
+		message[strcspn(message, "\n")] = 0;
+		if (strstr(message, "NMI")) {
+			printf("kernel log: %s\n", message);
+			nr++;
+		}
+	}
+	return nr;
+}
+
+bool tsc_counts_instructions(void)
+{
+	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
+	char version[8] = "";
+	bool bochs;
+
+	bochs = f && fgets(version, sizeof(version), f) &&
+		!strncmp(version, "Bochs", 5);
+	if (f)
+		fclose(f);
+	return bochs;
+}
+
+uint64_t tsc_khz_of(struct kvm_vcpu *vcpu)
+{
+	int khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
+
+	TEST_ASSERT(khz > 0, "KVM_GET_TSC_KHZ");
+	return khz;
+}
+
+static uint64_t read_stat(struct kvm_vcpu *vcpu, const char *name)
+{
+	struct kvm_stats_desc *descs, *desc = NULL;
+	int fd = vcpu_get_stats_fd(vcpu), i;
+	struct kvm_stats_header header;
+	uint64_t value;
+
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+	for (i = 0; i < header.num_desc; i++) {
+		desc = get_stats_descriptor(descs, i, &header);
+		if (!strcmp(desc->name, name))
+			break;
+	}
+	TEST_ASSERT(i < header.num_desc, "KVM has no statistic '%s'", name);
+	read_stat_data(fd, &header, desc, &value, 1);
+	free(descs);
+	close(fd);
+	return value;
+}
+
+uint64_t exits_of(struct kvm_vcpu *vcpu)
+{
+	return read_stat(vcpu, "exits") - read_stat(vcpu, "irq_exits");
+}
