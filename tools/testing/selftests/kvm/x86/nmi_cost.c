@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * nmi_cost [ROW...]: what NMIs cost a guest, in ticks of its TSC and in VM exits.
+ * The first line names all rows, then comes one line for each that is wanted:
+ *
+ *	cost NAME ticks N exits M alike A of B
+ *	cost NAME never				the guest got no further
+ *	cost NAME failed			the line above says why
+ *
+ * N and M are the middle ones of B samples, and A samples took N ticks. In an
+ * emulator whose TSC counts instructions (QEMU with -icount shift=0, Bochs) nearly
+ * all samples are alike; the rest had the host's timer tick in them, or a page of
+ * the guest mapped. On a real CPU the ticks are time.
+ *
+ * A sample is what passes between two RDTSCs of the guest, so that what user space
+ * does is not in it. "End of the handler" is an RDTSC right in front of its IRET.
+ * The exits are those of the KVM_RUN around it, without the final one, by which
+ * the guest reports, and without the host's own interrupts.
+ */
+#include <signal.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "nmi_test.h"
+
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
+
+#define SAMPLES		32
+#define SERIES		10000	/* samples of a row that takes all in one KVM_RUN */
+#define SAMPLE_SECONDS	4	/* soft vNMI may take one */
+
+#define ICR_NMI		"$0x400"	/* to APIC 0, the only one */
+
+/* What the guest measured: one sample, or a series of them. */
+static uint32_t ticks[SERIES];
+static uint64_t start_rflags;
+
+/*
+ * Handlers and the code they interrupt share registers: R8D is the time at the
+ * handler's end, R9D counts what has arrived, EAX, ECX and EDX are anybody's. A
+ * sample ends only when everything has arrived, however long that takes.
+ * Differences of the TSC's lower half will do.
+ */
+#define PREPARE		"push start_rflags(%rip); popf; xor %r9d, %r9d\n"
+#define STAGE(stage)	"mov $" stage ", %eax; out %eax, $0xf1\n"
+#define READY		STAGE("1")
+#define IN_HANDLER	STAGE("2")
+#define END		STAGE("3")
+#define START		"rdtsc; mov %eax, %r8d\n"
+#define SINCE_START	"sub %r8d, %eax; mov %eax, ticks(%rip)\n"
+
+_Static_assert(STAGE_PORT == 0xf1 && STAGE_READY == 1 && STAGE_HANDLER == 2 &&
+	       STAGE_END == 3, "as above");
+_Static_assert(SERIES == 10000, "as below");
+
+asm(
+/* An NMI into running code. */
+"run_lone:" PREPARE READY
+"1:	rdtsc\n"
+"	test %r9d, %r9d\n"
+"	jz 1b\n" SINCE_START END
+"	jmp run_lone\n"
+
+/* An NMI into HLT. */
+"run_halt:" PREPARE READY
+"1:	hlt\n"
+"	rdtsc\n"
+"	test %r9d, %r9d\n"
+"	jz 1b\n" SINCE_START END
+"	jmp run_halt\n"
+
+"nmi_lone:\n"
+"	inc %r9d\n" START
+"	iretq\n"
+
+/* An IRQ waits behind the NMI: from the NMI handler to the IRQ's. */
+"run_irq:" PREPARE READY
+"1:	cmp $2, %r9d\n"
+"	jne 1b\n"
+"	jmp run_irq\n"
+"irq_behind:\n"
+"	rdtsc\n" SINCE_START END
+"	inc %r9d\n"
+"	mov $0x80b, %ecx; xor %eax, %eax; xor %edx, %edx; wrmsr\n"
+"	iretq\n"
+
+/* A second NMI waits: from one handler to the next. */
+"run_pair:" PREPARE READY
+"1:	cmp $2, %r9d\n"
+"	jne 1b\n"
+"	jmp run_pair\n"
+"nmi_pair:\n"
+"	rdtsc\n"
+"	inc %r9d\n"
+"	cmp $2, %r9d\n"
+"	je 1f\n" IN_HANDLER START
+"	iretq\n"
+"1:" SINCE_START END
+"	iretq\n"
+
+/* Ten more come in the handler, and make one: from the first's entry to home. */
+"run_ten:" PREPARE READY
+"1:	rdtsc\n"
+"	cmp $2, %r9d\n"
+"	jne 1b\n" SINCE_START END
+"	jmp run_ten\n"
+"nmi_ten:\n"
+"	inc %r9d\n"
+"	cmp $2, %r9d\n"
+"	je 2f\n" START
+"	mov $10, %esi; mov $0x830, %ecx; xor %edx, %edx\n"
+"1:	mov " ICR_NMI ", %eax; wrmsr\n"
+"	dec %esi\n"
+"	jnz 1b\n"
+"2:	iretq\n"
+
+/* One after the other, each from its sending to the return. */
+"run_series:" PREPARE READY
+"	xor %ebx, %ebx\n"
+"1:" START
+"	mov $0x830, %ecx; xor %edx, %edx; mov " ICR_NMI ", %eax; wrmsr\n"
+"2:	cmp %ebx, %r9d\n"
+"	je 2b\n"
+"	rdtsc; sub %r8d, %eax; mov %eax, ticks(,%rbx,4)\n"
+"	inc %ebx\n"
+"	cmp $10000, %ebx\n"
+"	jne 1b\n" END
+"	jmp run_series\n"
+"nmi_series:\n"
+"	inc %r9d\n"
+"	iretq\n"
+
+/* An exit that has nothing to do with NMIs. */
+"run_plain:" PREPARE READY
+"	xor %esi, %esi\n"
+"1:" START
+"	xor %eax, %eax; cpuid\n"
+"	rdtsc; sub %r8d, %eax; mov %eax, ticks(,%rsi,4)\n"
+"	inc %esi\n"
+"	cmp $10000, %esi\n"
+"	jne 1b\n" END
+"	jmp run_plain\n"
+);
+
+extern char run_lone[], run_halt[], run_irq[], run_pair[], run_ten[], run_series[],
+	    run_plain[];
+extern char nmi_lone[], irq_behind[], nmi_pair[], nmi_ten[], nmi_series[];
+
+static void (*guest_run)(void);
+
+static void guest(void)
+{
+	x2apic_enable();
+	guest_run();
+}
+
+/* --- exits --------------------------------------------------------------- */
+
+static uint64_t read_stat(struct kvm_vcpu *vcpu, const char *name)
+{
+	int fd = vcpu_get_stats_fd(vcpu), i;
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *descs, *desc = NULL;
+	uint64_t value;
+
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+	for (i = 0; i < header.num_desc; i++) {
+		desc = get_stats_descriptor(descs, i, &header);
+		if (!strcmp(desc->name, name))
+			break;
+	}
+	TEST_ASSERT(i < header.num_desc, "KVM has no statistic '%s'", name);
+	read_stat_data(fd, &header, desc, &value, 1);
+	free(descs);
+	close(fd);
+	return value;
+}
+
+static uint64_t guest_exits(struct kvm_vcpu *vcpu)
+{
+	return read_stat(vcpu, "exits") - read_stat(vcpu, "irq_exits");
+}
+
+/* --- rows ---------------------------------------------------------------- */
+
+struct row {
+	const char *name;
+	char *run, *on_nmi;
+	uint64_t rflags;
+	/* What the host does while the guest waits to be measured. */
+	void (*cause)(struct kvm_vcpu *vcpu);
+	bool in_handler;	/* the guest waits in the handler of a first NMI */
+	bool series;
+};
+
+static const struct row *row;
+
+static void __attribute__((noreturn)) never(void)
+{
+	printf("cost %s never\n", row->name);
+	fflush(stdout);
+	_exit(0);
+}
+
+/* Like run_to() where getting there is not taken for granted. */
+static void run_on(struct kvm_vcpu *vcpu, uint32_t stage)
+{
+	struct itimerval limit = { .it_value.tv_sec = SAMPLE_SECONDS };
+
+	setitimer(ITIMER_REAL, &limit, NULL);
+	if (__vcpu_run(vcpu)) {
+		TEST_ASSERT(errno == EINTR, "KVM_RUN: %s", strerror(errno));
+		never();
+	}
+	if (vcpu->run->exit_reason != KVM_EXIT_IO || vcpu->run->io.port != STAGE_PORT)
+		fail_on_exit(vcpu);
+	CHECK_EQ(*(uint32_t *)((char *)vcpu->run + vcpu->run->io.data_offset), stage);
+}
+
+static void nothing(struct kvm_vcpu *vcpu)
+{
+}
+
+static void nmi_and_irq(struct kvm_vcpu *vcpu)
+{
+	struct kvm_msi msi = {
+		.address_lo = APIC_DEFAULT_GPA,
+		.data = APIC_DM_FIXED | IRQ_VECTOR,
+	};
+
+	send_nmi(vcpu);
+	CHECK(__vm_ioctl(vcpu->vm, KVM_SIGNAL_MSI, &msi) == 1, "no MSI");
+}
+
+/* By the time of the signal the guest has long halted. */
+static void nmi_when_halted(struct kvm_vcpu *vcpu)
+{
+	struct itimerval soon = { .it_value.tv_usec = 2000 };
+	struct kvm_mp_state state;
+
+	setitimer(ITIMER_REAL, &soon, NULL);
+	CHECK(__vcpu_run(vcpu) && errno == EINTR, "the guest did not halt");
+	vcpu_mp_state_get(vcpu, &state);
+	CHECK_EQ(state.mp_state, KVM_MP_STATE_HALTED);
+	send_nmi(vcpu);
+}
+
+static const struct row rows[] = {
+	{ "plain-exit", run_plain, nmi_lone, 0, nothing, .series = true },
+	{ "lone", run_lone, nmi_lone, RFLAGS_IF, send_nmi },
+	{ "lone-irqs-off", run_lone, nmi_lone, 0, send_nmi },
+	{ "halted", run_halt, nmi_lone, RFLAGS_IF, nmi_when_halted },
+	{ "pair", run_pair, nmi_pair, RFLAGS_IF, send_nmi, .in_handler = true },
+	{ "pair-irqs-off", run_pair, nmi_pair, 0, send_nmi, .in_handler = true },
+	{ "irq-behind", run_irq, nmi_lone, RFLAGS_IF, nmi_and_irq },
+	{ "ten-in-handler", run_ten, nmi_ten, RFLAGS_IF, send_nmi },
+	{ "ten-thousand", run_series, nmi_series, RFLAGS_IF, nothing, .series = true },
+};
+
+/* --- samples ------------------------------------------------------------- */
+
+static uint64_t sample_ticks[SERIES], sample_exits[SERIES];
+
+/* The guest's code up to the OUT that ends a sample, whose exit is not counted. */
+static uint64_t run_sample(struct kvm_vcpu *vcpu)
+{
+	uint64_t before;
+
+	run_on(vcpu, STAGE_READY);
+	if (row->in_handler) {
+		send_nmi(vcpu);
+		run_on(vcpu, STAGE_HANDLER);
+	}
+	before = guest_exits(vcpu);
+	row->cause(vcpu);
+	run_on(vcpu, STAGE_END);
+	sync_global_from_guest(vcpu->vm, ticks);
+	return guest_exits(vcpu) - before - 1;
+}
+
+static unsigned int take_samples(struct kvm_vcpu *vcpu)
+{
+	uint64_t exits;
+	unsigned int i;
+
+	if (!row->series) {
+		for (i = 0; i < SAMPLES; i++) {
+			sample_exits[i] = run_sample(vcpu);
+			sample_ticks[i] = ticks[0];
+		}
+		return SAMPLES;
+	}
+
+	/* The first series is the one that maps the guest's memory. */
+	run_sample(vcpu);
+	exits = run_sample(vcpu);
+	CHECK(exits % SERIES == 0, "%lu exits in %u samples", exits, SERIES);
+	for (i = 0; i < SERIES; i++) {
+		sample_exits[i] = exits / SERIES;
+		sample_ticks[i] = ticks[i];
+	}
+	return SERIES;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static uint64_t middle(uint64_t *values, unsigned int nr)
+{
+	qsort(values, nr, sizeof(*values), by_value);
+	return values[nr / 2];
+}
+
+static void print_cost(unsigned int nr)
+{
+	uint64_t ticks = middle(sample_ticks, nr);
+	unsigned int i, alike = 0;
+
+	for (i = 0; i < nr; i++)
+		alike += sample_ticks[i] == ticks;
+	printf("cost %s ticks %lu exits %lu alike %u of %u\n", row->name,
+	       ticks, middle(sample_exits, nr), alike, nr);
+}
+
+static void on_alarm(int signal)
+{
+}
+
+static void measure(void)
+{
+	struct sigaction act = { .sa_handler = on_alarm };
+	struct kvm_vcpu *vcpu;
+
+	sigaction(SIGALRM, &act, NULL);
+	vcpu = create_vm(guest, NULL);
+	set_gate(vcpu, NMI_VECTOR, row->on_nmi, INTERRUPT_GATE, 0);
+	set_gate(vcpu, IRQ_VECTOR, irq_behind, INTERRUPT_GATE, 0);
+	guest_run = (void *)row->run;
+	start_rflags = RFLAGS_FIXED | row->rflags;
+	sync_global_to_guest(vcpu->vm, guest_run);
+	sync_global_to_guest(vcpu->vm, start_rflags);
+	print_cost(take_samples(vcpu));
+}
+
+/* A row that ends in a failure takes no other with it. */
+static bool measure_in_child(void)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		measure();
+		fflush(stdout);
+		_exit(0);
+	}
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+	if (status)
+		printf("cost %s failed\n", row->name);
+	return !status;
+}
+
+static bool wanted(const char *name, char **names)
+{
+	if (!*names)
+		return true;
+	for (; *names; names++)
+		if (!strcmp(*names, name))
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	bool good = true;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("rows");
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
+		printf(" %s", row->name);
+	printf("\n");
+
+	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
+		if (wanted(row->name, argv + 1))
+			good &= measure_in_child();
+	return !good;
+}
