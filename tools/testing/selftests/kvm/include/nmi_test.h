@@ -151,6 +151,16 @@ static inline void guest_irqs_off(void)
 	asm volatile("cli" : : : "memory");
 }
 
+/*
+ * For loops with IRQs off. Bochs 2.7 enters a guest whose IF is 0 with the host's
+ * interrupts held back, until the guest's next CLI: a plain loop would never be
+ * left there, neither by a timer nor by a signal.
+ */
+static inline void guest_spin_irqs_off(void)
+{
+	asm volatile("cli; pause" : : : "memory");
+}
+
 /* --- host side ---------------------------------------------------------- */
 
 /*

@@ -43,7 +43,7 @@ static void on_nmi_spin(struct guest_regs *regs)
 	if (nmis == 1) {
 		begin_stay();
 		while (nmis == 1 && (!spin_limit || rdtsc() - spin_start < spin_limit))
-			;
+			guest_spin_irqs_off();
 	}
 	spin_end = rdtsc();
 	guest_stage(STAGE_END);

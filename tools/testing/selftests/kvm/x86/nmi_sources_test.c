@@ -120,7 +120,7 @@ static void guest_sender(void)
 	for (i = 1; i <= sends; i++) {
 		x2apic_write_reg(APIC_ICR, APIC_DM_NMI | APIC_INT_ASSERT);
 		while (released < i)
-			cpu_relax();
+			guest_spin_irqs_off();
 	}
 	guest_stage(STAGE_SENT);
 }
