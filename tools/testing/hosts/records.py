@@ -23,7 +23,10 @@ AMD = Host(
     name='amd', emulator=qemu, cpu='qemu64,+svm,+npt,+vgif', memory=3072,
     vendor='AuthenticAMD', module='kvm_amd')
 
-# Bochs's VMX preemption timer stalls guests.
+# Bochs's VMX preemption timer stalls guests. What no parameter cures in 2.7: an
+# entry into a guest with IRQs off holds back the host's interrupts as well, until
+# the guest changes IF or causes an exit of its own. A guest that spins in an NMI
+# handler stops the host: no timer, no other thread.
 INTEL = Host(
     name='intel', emulator=bochs, cpu='corei7_haswell_4770', memory=384,
     vendor='GenuineIntel', module='kvm_intel', params=('preemption_timer=0',))

@@ -135,7 +135,7 @@ def snapshot(host, kernel):
                 break
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not current():
-                print(f'run: {host.name}: booting {kernel.kver} in Bochs once, about 20 s',
+                print(f'run: {host.name}: booting {kernel.kver} in Bochs once, about 15 s',
                       file=sys.stderr)
                 shutil.rmtree(kept, ignore_errors=True)
                 build(host, kernel, kept)
