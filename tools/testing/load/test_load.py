@@ -11,15 +11,17 @@ TESTING = Path(__file__).resolve().parents[1]
 ROOT = TESTING.parents[1]
 KVER = os.environ["KVER"]
 
-# Each step prints its name, what it says, and its status. The host's root is
-# this machine's, read only: what a step changes lies on a tmpfs over it.
+# Each step prints its name, what it says, and its status. They run in a copy of
+# the few files they need: the host may not see where this checkout is.
 STEPS = """
 step() { name=$1; shift; echo "step $name"; "$@" 2>&1; echo "status $?"; }
 loaded() { cat /sys/module/kvm_amd/version 2>/dev/null || echo stock; }
 with_vm() { sh -c 'exec 3</dev/kvm; exec sleep 60' & sleep 1; "$@"; status=$?; kill $!; wait $!; return $status; }
-here() { cd ROOT && "$@"; }
 export KVER=$(uname -r)
-load="here scripts/load-module load" unload="here scripts/load-module unload"
+load="./scripts/load-module load" unload="./scripts/load-module unload"
+mkdir -p scripts "build/$KVER"
+mv load-module scripts
+mv kvm-amd.ko "build/$KVER"
 
 step unload-stock $unload
 step load $load; loaded
@@ -34,19 +36,17 @@ step options $load; cat /sys/module/kvm_amd/parameters/nested
 rm /run/modprobe.d/kvm.conf
 step unload-last $unload
 
-# The same from a copy whose module this kernel does not take.
-copy=$(mktemp -d)
-mkdir -p "$copy/scripts" "$copy/build/$KVER"
-cp ROOT/scripts/load-module "$copy/scripts"
-step missing "$copy/scripts/load-module" load; loaded
-sed 's/SMP preempt mod_unload/SMP preempt mod_never_/' "ROOT/build/$KVER/kvm-amd.ko" >"$copy/build/$KVER/kvm-amd.ko"
-step refused "$copy/scripts/load-module" load; loaded
+# A module that this kernel does not take, then none.
+sed -i 's/SMP preempt mod_unload/SMP preempt mod_never_/' "build/$KVER/kvm-amd.ko"
+step refused $load; loaded
+rm "build/$KVER/kvm-amd.ko"
+step missing $load; loaded
 
-sed 's/\\<svm\\>//' /proc/cpuinfo >"$copy/cpuinfo"
-mount --bind "$copy/cpuinfo" /proc/cpuinfo
+sed 's/\\<svm\\>//' /proc/cpuinfo >cpuinfo
+mount --bind cpuinfo /proc/cpuinfo
 step other-cpu $load; loaded
 umount /proc/cpuinfo
-""".replace("ROOT", str(ROOT))
+"""
 
 
 class Load(unittest.TestCase):
@@ -54,14 +54,16 @@ class Load(unittest.TestCase):
     def setUpClass(cls):
         if "amd" not in (os.environ.get("HOSTS") or "amd").split():
             raise unittest.SkipTest("make load: HOSTS leaves out amd")
-        done = subprocess.run([TESTING / "hosts/run", "amd", "--stock", "--", STEPS],
+        module = ROOT / "build" / KVER / "kvm-amd.ko"
+        done = subprocess.run([TESTING / "hosts/run", "amd", "--stock",
+                               "--with", ROOT / "scripts/load-module", "--with", module, "--", STEPS],
                               text=True, capture_output=True)
         if done.returncode:
             raise AssertionError(f"the host ended with status {done.returncode}\n{done.stdout}{done.stderr}")
         cls.steps = {name: (int(status), said, after.strip()) for name, said, status, after in
                      re.findall(r"^step (\S+)\n(.*?)^status (\d+)\n(.*?)(?=^step |\Z)", done.stdout, re.M | re.S)}
-        version = subprocess.run(["modinfo", "-F", "version", ROOT / "build" / KVER / "kvm-amd.ko"],
-                                 text=True, check=True, capture_output=True)
+        version = subprocess.run(["modinfo", "-F", "version", module], text=True,
+                                 check=True, capture_output=True)
         cls.ours = version.stdout.strip()
 
     def assert_step(self, name, status, said, after):
@@ -70,7 +72,6 @@ class Load(unittest.TestCase):
         was_status, was_said, was_after = self.steps[name]
         self.assertRegex(was_said, said)
         self.assertEqual((was_status, was_after), (status, after))
-        return was_said
 
     def test_load(self):
         """load replaces the distribution's module, and says so when done before"""
