@@ -25,10 +25,10 @@
  * CPU does not have it (nested_vnmi.c).  That one differs in one transition: by
  * the manual an IRET that faults does not unmask, RETIRING -> BLOCKED.
  *
- * A lone NMI costs the IRET exit, handled with interrupts off and without
- * looking at events; nobody minds that RETIRING is left only at the next exit.
- * If another NMI waits, the IRET runs under a single step, whose #DB is the
- * window (step.c).  The same step carries an NMI over an interrupt shadow.  (The
+ * A lone NMI costs the IRET exit; nobody minds that RETIRING is left only at the
+ * next exit.  If another NMI waits, the IRET runs under a single step, whose #DB
+ * is the window (step.c).  Both exits go straight back into the guest with
+ * interrupts off, the second one with the next NMI.  The same step carries an NMI over an interrupt shadow.  (The
  * virtual interrupt window will not do: "sti; cli" closes it before it opens.)
  *
  * Known hole: a virtual interrupt that AVIC delivers in front of an IRET in
@@ -59,27 +59,34 @@ static bool is_fault_exit(u32 exit_code)
 /* The latch that an IRET of what runs now would open. */
 struct iret_window *iret_window_now(struct vcpu_svm *svm)
 {
-	return nested_vnmi_emulated(svm) ? &svm->nmi.l2 : &svm->nmi.l1;
+	if (is_guest_mode(&svm->vcpu) && nested_vnmi_emulated(svm))
+		return &svm->nmi.l2;
+
+	return &svm->nmi.l1;
 }
 
 /* Is the intercepted IRET what the vCPU executes next? */
 bool iret_window_at_iret(struct vcpu_svm *svm)
 {
 	struct iret_window *window = iret_window_now(svm);
-	struct kvm_vcpu *vcpu = &svm->vcpu;
+	struct vmcb_save_area *save = &svm->vmcb->save;
 
-	return kvm_rip_read(vcpu) == window->rip &&
-	       kvm_rsp_read(vcpu) == window->rsp &&
-	       svm->vmcb->save.cs.selector == window->cs &&
-	       is_guest_mode(vcpu) == window->l2;
+	return save->rip == window->rip && save->rsp == window->rsp &&
+	       save->cs.selector == window->cs &&
+	       is_guest_mode(&svm->vcpu) == window->l2;
 }
 
-/* An emulated vNMI of L2 is looked after at each entry and exit. */
-void nmi_update_active(struct vcpu_svm *svm)
+/* After each change of what the checks before and after VMRUN depend on. */
+void svm_nmi_update(struct vcpu_svm *svm)
 {
-	svm->nmi.active = iret_window_now(svm)->state == NMI_RETIRING ||
-			  svm->nmi.step || svm->nmi.vnmi || svm->nmi.owned ||
-			  nested_vnmi_emulated(svm);
+	struct svm_nmi *nmi = &svm->nmi;
+	enum nmi_state state = nmi->l1.state;
+	bool l2 = is_guest_mode(&svm->vcpu) && nested_vnmi_emulated(svm);
+
+	/* An emulated vNMI of L2 is looked after at each entry and exit. */
+	nmi->enter = l2 || state == NMI_RETIRING || nmi->step || nmi->vnmi ||
+		     nmi->ready;
+	nmi->in_play = nmi->enter || state == NMI_BLOCKED;
 }
 
 /* In protected mode without long mode IRET with NT set is a task switch. */
@@ -110,24 +117,28 @@ void iret_window_block(struct vcpu_svm *svm, struct iret_window *window)
 	window->state = NMI_BLOCKED;
 	intercept_iret(svm, window, true);
 	svm->nmi.step = false;
-	nmi_update_active(svm);
+	svm_nmi_update(svm);
+}
+
+/* Without looking whether an NMI waits. */
+static void set_open(struct vcpu_svm *svm, struct iret_window *window, int cause)
+{
+	if (window->state == NMI_BLOCKED)
+		intercept_iret(svm, window, false);
+	if (window->state != NMI_OPEN)
+		trace_kvm_nmi_unblock(svm->vcpu.vcpu_id, cause, window->since);
+
+	window->state = NMI_OPEN;
+	svm->nmi.step = false;
+	svm_nmi_update(svm);
 }
 
 /* NMIs may be taken again.  @cause: enum nmi_unblock. */
 void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int cause)
 {
-	struct kvm_vcpu *vcpu = &svm->vcpu;
-
-	if (window->state == NMI_BLOCKED)
-		intercept_iret(svm, window, false);
-	if (window->state != NMI_OPEN)
-		trace_kvm_nmi_unblock(vcpu->vcpu_id, cause, window->since);
-
-	window->state = NMI_OPEN;
-	svm->nmi.step = false;
-	nmi_update_active(svm);
-	if (vcpu->arch.nmi_pending)
-		kvm_make_request(KVM_REQ_EVENT, vcpu);
+	set_open(svm, window, cause);
+	if (svm->vcpu.arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
 }
 
 /*
@@ -137,7 +148,7 @@ void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int caus
 void iret_window_wait(struct vcpu_svm *svm)
 {
 	svm->nmi.step = true;
-	svm->nmi.active = true;
+	svm_nmi_update(svm);
 	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_STEP);
 }
 
@@ -146,6 +157,7 @@ static void ask_again(struct vcpu_svm *svm)
 {
 	svm->nmi.step = false;
 	svm->nmi.vnmi = false;
+	svm->nmi.ready = false;
 	if (svm->vcpu.arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
 }
@@ -155,64 +167,44 @@ void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (svm->nmi.step || svm->nmi.vnmi)
+	if (svm->nmi.step || svm->nmi.vnmi || svm->nmi.ready)
 		ask_again(svm);
 }
 
-static void iret_intercepted(struct vcpu_svm *svm)
+static void iret_intercepted(struct vcpu_svm *svm, struct iret_window *window)
 {
-	struct iret_window *window = iret_window_now(svm);
-	struct kvm_vcpu *vcpu = &svm->vcpu;
+	struct vmcb_save_area *save = &svm->vmcb->save;
 
-	++vcpu->stat.nmi_window_exits;
-	intercept_iret(svm, window, false);
+	++svm->vcpu.stat.nmi_window_exits;
 	window->state = NMI_RETIRING;
-	window->rip = kvm_rip_read(vcpu);
-	window->rsp = kvm_rsp_read(vcpu);
-	window->cs = svm->vmcb->save.cs.selector;
-	window->l2 = is_guest_mode(vcpu);
+	window->rip = save->rip;
+	window->rsp = save->rsp;
+	window->cs = save->cs.selector;
+	window->l2 = is_guest_mode(&svm->vcpu);
 	window->tried = false;
-	svm->nmi.active = true;
+	svm->nmi.enter = true;
 }
 
 /*
- * The exit handler of IRET, for what svm_nmi_fastpath() leaves: L2, and user
- * space that debugs the guest.  On 6.1 also the NMI_COMPLETE of SEV-ES guests.
+ * The exit handler of IRET, for what svm_nmi_exit() leaves: L2, and user space
+ * that debugs the guest.  On 6.1 also the NMI_COMPLETE of SEV-ES guests.
  */
 int iret_interception(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	struct iret_window *window = iret_window_now(svm);
 
 	if (sev_es_guest(vcpu->kvm)) {
 		++vcpu->stat.nmi_window_exits;
-		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_IRET);
+		iret_window_open(svm, window, NMI_UNBLOCK_IRET);
 		return 1;
 	}
 
-	iret_intercepted(svm);
+	intercept_iret(svm, window, false);
+	iret_intercepted(svm, window);
 	if (vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return 1;
-}
-
-/*
- * #VMEXIT(IRET), interrupts off.  Nothing can be injected in front of the IRET,
- * so go straight back; an NMI that arrives now is a request, which the caller's
- * loop looks at before it enters.
- */
-fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu)
-{
-	struct vcpu_svm *svm = to_svm(vcpu);
-
-	if (svm->nmi.l1.state != NMI_BLOCKED || is_guest_mode(vcpu) ||
-	    vcpu->guest_debug || sev_es_guest(vcpu->kvm) ||
-	    (svm->vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
-		return EXIT_FASTPATH_NONE;
-
-	iret_intercepted(svm);
-	if (vcpu->arch.nmi_pending)
-		iret_window_wait(svm);
-	return EXIT_FASTPATH_REENTER_GUEST;
 }
 
 static enum nmi_step step_kind(struct vcpu_svm *svm)
@@ -235,6 +227,44 @@ static void iret_faulted(struct vcpu_svm *svm, struct iret_window *window)
 }
 
 /*
+ * May an exit go straight back into the guest?  Not with L1 or user space
+ * looking on.
+ */
+static bool nobody_watches(struct kvm_vcpu *vcpu)
+{
+	return !is_guest_mode(vcpu) && !vcpu->guest_debug;
+}
+
+/*
+ * The window opened at the last exit, which went straight back here.  Nothing
+ * else can have become deliverable: whatever comes up is a request, and common
+ * code looks at requests before it enters.  If it had to, the NMI may be gone or
+ * something else be in front of it.
+ */
+static void deliver(struct vcpu_svm *svm)
+{
+	struct kvm_vcpu *vcpu = &svm->vcpu;
+
+	svm->nmi.ready = false;
+	if (!vcpu->arch.nmi_pending)
+		return;
+
+	if ((svm->vmcb->control.event_inj & SVM_EVTINJ_VALID) ||
+	    vcpu->arch.smi_pending || !nobody_watches(vcpu) ||
+	    svm_nmi_allowed(vcpu, true) <= 0) {
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+		smp_send_reschedule(vcpu->cpu);
+		return;
+	}
+
+	--vcpu->arch.nmi_pending;
+	vcpu->arch.nmi_injected = true;
+	svm_inject_nmi(vcpu);
+	if (vcpu->arch.nmi_pending)
+		svm_enable_nmi_window(vcpu);
+}
+
+/*
  * Before VMRUN if there is something to decide; interrupts are off, and what is
  * going to be injected is known.
  */
@@ -244,7 +274,9 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	struct iret_window *window = iret_window_now(svm);
 	u32 event = svm->vmcb->control.event_inj;
 
-	if (window->state == NMI_RETIRING) {
+	if (svm->nmi.ready) {
+		deliver(svm);
+	} else if (window->state == NMI_RETIRING) {
 		if ((event & SVM_EVTINJ_VALID) && window->tried &&
 		    (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_EXEPT)
 			iret_faulted(svm, window);
@@ -253,7 +285,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 		window->tried = false;
 	}
 
-	if (nested_vnmi_emulated(svm))
+	if (is_guest_mode(vcpu) && nested_vnmi_emulated(svm))
 		nested_vnmi_enter(svm);
 
 	if (svm->nmi.vnmi && vcpu->arch.nmi_pending)
@@ -296,19 +328,48 @@ static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
 				is_fault_exit(code);
 }
 
+/* Straight back from #VMEXIT(IRET): nothing can be injected in front of it. */
+static fastpath_t reenter_at_iret(struct vcpu_svm *svm)
+{
+	/* There is only one VMCB to change; svm_clr_intercept() allows for two. */
+	vmcb_clr_intercept(&svm->vmcb->control, INTERCEPT_IRET);
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+
+	iret_intercepted(svm, &svm->nmi.l1);
+	if (svm->vcpu.arch.nmi_pending)
+		iret_window_wait(svm);
+	return EXIT_FASTPATH_REENTER_GUEST;
+}
+
+/* Straight back from the #DB of a step that nobody else needs to know of. */
+static fastpath_t reenter_after_step(struct vcpu_svm *svm)
+{
+	svm->nmi.owned = false;
+	svm->nmi.ready = svm->vcpu.arch.nmi_pending;
+	set_open(svm, &svm->nmi.l1, NMI_UNBLOCK_IRET);
+	return EXIT_FASTPATH_REENTER_GUEST;
+}
+
 /*
- * After #VMEXIT if svm_nmi_enter() ran, before anything looks at the VMCB's
- * RFLAGS, DR6, V_NMI or intercepts.
+ * After each #VMEXIT with an NMI in play, interrupts off: before anything looks
+ * at the VMCB's RFLAGS, DR6, V_NMI or intercepts.  An NMI that arrives while
+ * this goes straight back is a request, too.
  */
-void svm_nmi_exit(struct kvm_vcpu *vcpu)
+fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
 	bool stepped = false;
 
-	svm->nmi.owned = false;
+	if (svm->vmcb->control.exit_code == SVM_EXIT_IRET &&
+	    window->state == NMI_BLOCKED && nobody_watches(vcpu))
+		return reenter_at_iret(svm);
+
 	if (svm->nmi.step_lent)
 		stepped = step_take_back(svm);
+	if (stepped && svm->nmi.owned && nobody_watches(vcpu))
+		return reenter_after_step(svm);
+
 	if (svm->nmi.vnmi_lent)
 		vnmi_take_back(svm);
 	if (svm->nmi.step || svm->nmi.vnmi)
@@ -316,9 +377,10 @@ void svm_nmi_exit(struct kvm_vcpu *vcpu)
 
 	if (window->state == NMI_RETIRING)
 		look_for_iret(svm, window, stepped);
-	if (nested_vnmi_emulated(svm)) {
+	if (is_guest_mode(vcpu) && nested_vnmi_emulated(svm)) {
 		svm->nmi.owned |= nested_vnmi_owns_exit(svm);
 		nested_vnmi_sync(svm);
 	}
-	nmi_update_active(svm);
+	svm_nmi_update(svm);
+	return EXIT_FASTPATH_NONE;
 }

@@ -215,7 +215,7 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 			iret_window_block(svm, &svm->nmi.l1);
 		vnmi_set_masked(svm, false);
 	}
-	nmi_update_active(svm);
+	svm_nmi_update(svm);
 }
 
 /* #VMEXIT to L1, or L2 is left for good; still in guest mode. */
@@ -235,5 +235,6 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 		svm->nmi.l1.state = NMI_OPEN;
 	}
 	svm->nmi.step = false;
-	svm->nmi.active = false;
+	svm->nmi.ready = false;
+	svm_nmi_update(svm);
 }

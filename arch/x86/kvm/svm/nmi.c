@@ -110,7 +110,7 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	/* L1's business: once more what L1 or its vNMI has injected into L2. */
 	if (svm->nmi_l1_to_l2 ||
 	    (is_guest_mode(vcpu) && nested_vnmi_used(svm))) {
-		nmi_update_active(svm);
+		svm_nmi_update(svm);
 		return;
 	}
 

@@ -6,12 +6,12 @@
 /// it, so svm_get_rflags(), svm_set_rflags() and the #DB handler no longer have
 /// to know of it, and neither nested virtualization, SMM nor user space can
 /// meet it. svm.c keeps one check before each entry and one after each exit, in
-/// place of those it had, one for IRET in the exit fast path, and one in the
-/// exit handler for exits that only the step has caused.
+/// place of those it had, and one in the exit handler for exits that only the step
+/// has caused.
 //# files: svm/svm.c svm/svm.h
 //# matches: take_out 6.1=8 hide_step 6.1=2 plant_step 1 swallow 1 run_step 1
 //# matches: complete 6.1=1
-//# matches: enter 1 exit 1 fastpath 1 handle_exit 1 task_switch 1 cancel 1 reset 1
+//# matches: enter 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
 //# matches: state_rip 1 state_step 1 declared 6.1=2 include 1
 //# matches: setup 1 cpuid 6.1=1 aborted 1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
@@ -64,7 +64,7 @@ position p;
 @enter@
 position p;
 @@
-+ if (unlikely(svm->nmi.active))
++ if (unlikely(svm->nmi.enter))
 +	svm_nmi_enter(vcpu);
 +
   clgi@p();
@@ -72,16 +72,12 @@ position p;
 @exit@
 position p;
 @@
-  vcpu->arch.regs_avail@p &= ~SVM_REGS_LAZY_LOAD_SET;
++ if (unlikely(svm->nmi.in_play)) {
++	fastpath_t fastpath = svm_nmi_exit(vcpu);
 +
-+ if (unlikely(svm->nmi.active))
-+	svm_nmi_exit(vcpu);
-
-@fastpath@
-position p;
-@@
-+ if (unlikely(svm->vmcb->control.exit_code == SVM_EXIT_IRET))
-+	return svm_nmi_fastpath(vcpu);
++	if (fastpath != EXIT_FASTPATH_NONE)
++		return fastpath;
++ }
 +
   return svm_exit_handlers_fastpath@p(vcpu);
 

@@ -58,7 +58,8 @@ struct iret_window {
 #define NMI_STEP_WORDS	4
 
 struct svm_nmi {
-	bool active;			/* svm_nmi_enter() and _exit() have work */
+	bool enter;			/* svm_nmi_enter() has work */
+	bool in_play;			/* svm_nmi_exit() has work */
 	bool owned;			/* svm_nmi_handle_exit() has this exit */
 	bool redelivery;		/* the NMI to be injected is not a new one */
 	bool vnmi_for_l1;		/* the guest's CPUID announces vNMI */
@@ -68,10 +69,13 @@ struct svm_nmi {
 	/* L2's own latch, if L1 uses vNMI and the CPU does not have it. */
 	struct iret_window l2;
 
-	/* Wanted for the next entry, and lent to it */
+	/* Wanted for the next entry: an injection, a V_NMI, a step */
+	bool ready;
 	bool vnmi;
-	bool vnmi_lent;
 	bool step;
+
+	/* Lent to this entry */
+	bool vnmi_lent;
 	enum nmi_step step_lent;
 
 	/* In an interrupt shadow: an instruction known to load RFLAGS whole */
@@ -99,8 +103,7 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu);
 void svm_nmi_cancel(struct kvm_vcpu *vcpu);
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void svm_nmi_enter(struct kvm_vcpu *vcpu);
-void svm_nmi_exit(struct kvm_vcpu *vcpu);
-fastpath_t svm_nmi_fastpath(struct kvm_vcpu *vcpu);
+fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu);
 int svm_nmi_handle_exit(struct kvm_vcpu *vcpu);
 int iret_interception(struct kvm_vcpu *vcpu);
 int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret);
@@ -130,7 +133,7 @@ void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int caus
 void iret_window_wait(struct vcpu_svm *svm);
 bool iret_window_at_iret(struct vcpu_svm *svm);
 struct iret_window *iret_window_now(struct vcpu_svm *svm);
-void nmi_update_active(struct vcpu_svm *svm);
+void svm_nmi_update(struct vcpu_svm *svm);
 
 /* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);

@@ -51,10 +51,9 @@ static const u16 shadow_intercepts[] = {
 	INTERCEPT_PUSHF, INTERCEPT_POPF, INTERCEPT_INTn, INTERCEPT_IRET,
 };
 
-/* The words a step adds to, in the order of svm_nmi.lent_intercepts. */
-static const u8 step_words[NMI_STEP_WORDS] = {
-	INTERCEPT_DR, INTERCEPT_EXCEPTION, INTERCEPT_WORD3, INTERCEPT_WORD4,
-};
+/* The words of the intercept vector that a step adds to. */
+#define FIRST_WORD	INTERCEPT_DR
+static_assert(INTERCEPT_WORD4 - FIRST_WORD + 1 == NMI_STEP_WORDS);
 
 static bool is_db_exit(struct vcpu_svm *svm)
 {
@@ -79,8 +78,8 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	struct svm_nmi *nmi = &svm->nmi;
 	int i;
 
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		nmi->lent_intercepts[i] = control->intercepts[step_words[i]];
+	memcpy(nmi->lent_intercepts, &control->intercepts[FIRST_WORD],
+	       sizeof(nmi->lent_intercepts));
 	nmi->lent_rflags = save->rflags;
 	nmi->lent_efer = save->efer;
 	nmi->lent_dr6 = save->dr6;
@@ -121,7 +120,6 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 {
 	u32 code = svm->vmcb->control.exit_code;
 	int word = code / 32;
-	int i;
 
 	/* A page fault of the host on behalf of the guest. */
 	if (code == SVM_EXIT_EXCP_BASE + PF_VECTOR &&
@@ -134,10 +132,8 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 		       (svm->nmi.lent_efer & EFER_SCE);
 
 	/* Exit codes number the intercepts in the order of their bits. */
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		if (step_words[i] == word)
-			return !(svm->nmi.lent_intercepts[i] & BIT(code % 32));
-	return false;
+	return word >= FIRST_WORD && word <= INTERCEPT_WORD4 &&
+	       !(svm->nmi.lent_intercepts[word - FIRST_WORD] & BIT(code % 32));
 }
 
 /*
@@ -154,7 +150,6 @@ bool step_take_back(struct vcpu_svm *svm)
 	u64 hits = is_db_exit(svm) ? save->dr6 ^ DR6_ACTIVE_LOW : 0;
 	bool stepped = hits & DR_STEP;
 	bool pops = nmi->step_lent == STEP_IRET || nmi->step_lent == STEP_SHADOW_POPS;
-	int i;
 
 	/*
 	 * A step that has completed without being seen as one (an exit that is
@@ -167,8 +162,8 @@ bool step_take_back(struct vcpu_svm *svm)
 	if (!(nmi->lent_rflags & X86_EFLAGS_TF))
 		hits &= ~DR_STEP;
 
-	for (i = 0; i < NMI_STEP_WORDS; i++)
-		control->intercepts[step_words[i]] = nmi->lent_intercepts[i];
+	memcpy(&control->intercepts[FIRST_WORD], nmi->lent_intercepts,
+	       sizeof(nmi->lent_intercepts));
 	save->efer = nmi->lent_efer;
 	save->dbgctl = nmi->lent_dbgctl;
 	save->dr6 = ((nmi->lent_dr6 ^ DR6_ACTIVE_LOW) | hits) ^ DR6_ACTIVE_LOW;

@@ -92,7 +92,7 @@ void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
 void vnmi_wait(struct vcpu_svm *svm)
 {
 	svm->nmi.vnmi = true;
-	svm->nmi.active = true;
+	svm_nmi_update(svm);
 	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_VNMI);
 }
 
