@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 # PID and the system before EVENT.
 LINE = re.compile(r'\s*(?P<task>.+?)[-\s]+(?P<pid>\d+)\s+(?:\([\s\d-]+\)\s+)?\[\d+\]\s+(?:[^\s:]+\s+)?'
                   r'(?P<s>\d+)\.(?P<fraction>\d+):\s+(?:kvm_nmi:)?kvm_nmi_(?P<kind>\w+):\s+'
-                  r'vcpu (?P<vcpu>\d+) (?P<text>.*?)\s*')
+                  r'vcpu (?P<vcpu>\d+),? (?P<text>.*?)\s*')
 
 TEXTS = {
     'inject': re.compile(r'rip (?P<rip>\w+) rsp (?P<rsp>\w+) rflags (?P<rflags>\w+) '
                          r'cpl (?P<cpl>\d) level (?P<level>L[12])'),
     'window': re.compile(r'waits for (?P<how>.+)'),
+    'taken': re.compile(r'(?P<left>\d+) still pending'),
     'unblock': re.compile(r'open again after (?P<blocked_ns>\d+) ns: (?P<why>.+)'),
 }
 
@@ -67,8 +68,8 @@ def read_trace(file, name):
         if event.time % 1000:
             trace.resolution = 1
     if not trace.events:
-        raise BadTrace(f'{name}: no kvm_nmi events. Was kvm_nmi enabled in '
-                       '/sys/kernel/tracing/events, and did the guest get an NMI?')
+        raise BadTrace(f'{name}: no kvm_nmi events. Were they enabled (/sys/kernel/tracing/events/kvm_nmi), '
+                       'and did the guest get an NMI? Of a trace.dat trace-cmd report makes text.')
     # perf orders by CPU, a vCPU may have moved.
     trace.events.sort(key=lambda event: event.time)
     return trace

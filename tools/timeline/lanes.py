@@ -10,11 +10,13 @@ WINDOWS = {
     'iret-intercept': 'the IRET intercept',
     'single-step': 'a single step',
     'stgi-intercept': 'the STGI intercept',
+    'v-nmi': 'the CPU to take it',
 }
 
 CAUSES = {
     'iret': 'IRET retired',
     'irq-window': 'guest can take interrupts',
+    'return': 'back at the interrupted instruction',
     'timeout': 'handler did not return in time',
     'fault': 'IRET faulted',
     'task-switch': 'IRET switched tasks',
@@ -27,7 +29,7 @@ CAUSES = {
 class Step:
     """One thing that happened, or the same thing several times in a row."""
     time: int
-    kind: str               # inject, again, window, unblock
+    kind: str               # inject, again, window, taken, unblock
     fields: dict
     label: str              # in a word or two
     sentence: str
@@ -63,6 +65,7 @@ class Story:
         self.lane = lane
         self.nmi = {}           # where the last NMI was injected
         self.begun = {}         # kind: Span
+        self.vnmi = False       # the CPU delivers NMIs, and nobody sees their end
 
     def tell(self, event, kind, label, sentence):
         last = self.lane.steps[-1] if self.lane.steps else None
@@ -89,7 +92,8 @@ class Story:
         unseen = '; the end of the one before is not in the trace' if blocked else ''
         self.end('waiting', event.time)
         self.end('blocked', event.time, ended=False)
-        self.begin('blocked', event.time)
+        if not self.vnmi:
+            self.begin('blocked', event.time)
         self.nmi = event.fields
         self.lane.nmis += 1
         inside = ' of L2' if event.fields['level'] == 'L2' else ''
@@ -98,10 +102,26 @@ class Story:
                       nmi=self.lane.nmis, inside=inside, unseen=unseen, **event.fields))
 
     def window(self, event):
-        which = 'the next' if 'blocked' in self.begun else 'an'
+        which = 'the next' if 'blocked' in self.begun or self.vnmi else 'an'
+        if event.fields['how'] == 'v-nmi':
+            self.leave_to_cpu()
         label = 'waits for ' + WINDOWS.get(event.fields['how'], event.fields['how'])
         self.begin('waiting', event.time)
         self.tell(event, 'window', label, f'{which} NMI {label}')
+
+    def leave_to_cpu(self):
+        self.vnmi = True
+        if 'blocked' in self.begun:
+            self.lane.spans.remove(self.begun.pop('blocked'))
+
+    def taken(self, event):
+        self.leave_to_cpu()
+        self.end('waiting', event.time)
+        self.lane.nmis += 1
+        left = int(event.fields['left'])
+        self.tell(event, 'taken', f'NMI {self.lane.nmis} taken',
+                  f'NMI {self.lane.nmis} taken by the CPU at some time since the entry'
+                  + (f', {left} more waiting' if left else ''))
 
     def unblock(self, event):
         length = int(event.fields['blocked_ns'])

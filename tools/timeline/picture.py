@@ -10,13 +10,13 @@ from html import escape
 
 # In pixels.
 MARGIN, CUT = 16, 40
-PIECE_MIN, PIECE_MAX, STEP = 240, 4800, 70
+PIECE_MIN, PIECES_MAX, STEP = 240, 12000, 70
 BAR, ROW, CHARACTER = 22, 15, 6.3
 
 MAX_PIECES, MAX_ROWS = 24, 14
 
 COLOURS = {'blocked': '#b8cbe6', 'waiting': '#f0b429',
-           'inject': '#12407a', 'again': '#12407a', 'window': '#9a5b00', 'unblock': '#1b7a3d'}
+           'inject': '#12407a', 'again': '#12407a', 'taken': '#12407a', 'window': '#9a5b00', 'unblock': '#1b7a3d'}
 
 
 def duration(ns):
@@ -63,11 +63,12 @@ def pieces_of(lanes):
     gap = max(sum(span.end - span.start for lane in lanes for span in lane.spans), 1000)
     while len(joined(busy, gap)) > MAX_PIECES:
         gap *= 2
+    parts = joined(busy, gap)
     pieces = []
     left = MARGIN
-    for start, end in joined(busy, gap):
+    for start, end in parts:
         steps = max(sum(start <= step.time <= end for step in lane.steps) for lane in lanes)
-        pieces.append(Piece(start, end, left, min(max(STEP * steps, PIECE_MIN), PIECE_MAX)))
+        pieces.append(Piece(start, end, left, min(max(STEP * steps, PIECE_MIN), PIECES_MAX // len(parts))))
         left += pieces[-1].width + CUT
     return pieces
 
