@@ -68,9 +68,9 @@ class Demo(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             initrd = Path(folder, 'initrd')
             demo.write_initramfs(initrd, Path(folder, 'root'))
-            listing = subprocess.run(['cpio', '-itv', '--quiet'], stdin=initrd.open('rb'), check=True,
-                                     capture_output=True, text=True).stdout.splitlines()
-        files = {line.split()[-1]: line.split()[0] for line in listing}
+            listing = subprocess.run(['cpio', '-itv', '--quiet'], input=initrd.read_bytes(), check=True,
+                                     stdout=subprocess.PIPE).stdout.decode()
+        files = {line.split()[-1]: line.split()[0] for line in listing.splitlines()}
         self.assertEqual(set(files), {'bin', 'dev', 'proc', 'bin/busybox', 'init'})
         self.assertEqual((files['init'], files['bin/busybox']), ('-rwxr-xr-x', '-rwxr-xr-x'))
 
