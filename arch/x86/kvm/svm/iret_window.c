@@ -57,7 +57,7 @@ static bool is_fault_exit(u32 exit_code)
 }
 
 /* The latch that an IRET of what runs now would open. */
-struct iret_window *iret_window_now(struct vcpu_svm *svm)
+static struct iret_window *iret_window_now(struct vcpu_svm *svm)
 {
 	if (is_guest_mode(&svm->vcpu) && nested_vnmi_emulated(svm))
 		return &svm->nmi.l2;
@@ -66,9 +66,8 @@ struct iret_window *iret_window_now(struct vcpu_svm *svm)
 }
 
 /* Is the intercepted IRET what the vCPU executes next? */
-bool iret_window_at_iret(struct vcpu_svm *svm)
+static bool at_iret(struct vcpu_svm *svm, struct iret_window *window)
 {
-	struct iret_window *window = iret_window_now(svm);
 	struct vmcb_save_area *save = &svm->vmcb->save;
 
 	return save->rip == window->rip && save->rsp == window->rsp &&
@@ -207,13 +206,13 @@ int iret_interception(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-static enum nmi_step step_kind(struct vcpu_svm *svm)
+static enum nmi_step step_kind(struct vcpu_svm *svm, struct iret_window *window)
 {
-	if (iret_window_now(svm)->state == NMI_RETIRING)
+	if (window->state == NMI_RETIRING)
 		return iret_switches_tasks(&svm->vmcb->save) ?
 		       STEP_TASK_SWITCH : STEP_IRET;
 
-	return kvm_rip_read(&svm->vcpu) == svm->nmi.pops_rip ?
+	return svm->vmcb->save.rip == svm->nmi.pops_rip ?
 	       STEP_SHADOW_POPS : STEP_SHADOW;
 }
 
@@ -264,6 +263,18 @@ static void deliver(struct vcpu_svm *svm)
 		svm_enable_nmi_window(vcpu);
 }
 
+/* Whatever is injected now runs first, and so does the code at another RIP. */
+static void iret_is_not_next(struct vcpu_svm *svm, struct iret_window *window)
+{
+	u32 event = svm->vmcb->control.event_inj;
+
+	if ((event & SVM_EVTINJ_VALID) && window->tried &&
+	    (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_EXEPT)
+		iret_faulted(svm, window);
+	else
+		iret_window_block(svm, window);
+}
+
 /*
  * Before VMRUN if there is something to decide; interrupts are off, and what is
  * going to be injected is known.
@@ -272,18 +283,12 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
-	u32 event = svm->vmcb->control.event_inj;
+	bool event = svm->vmcb->control.event_inj & SVM_EVTINJ_VALID;
 
-	if (svm->nmi.ready) {
+	if (window->state == NMI_RETIRING && (event || !at_iret(svm, window)))
+		iret_is_not_next(svm, window);
+	else if (svm->nmi.ready)
 		deliver(svm);
-	} else if (window->state == NMI_RETIRING) {
-		if ((event & SVM_EVTINJ_VALID) && window->tried &&
-		    (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_EXEPT)
-			iret_faulted(svm, window);
-		else if ((event & SVM_EVTINJ_VALID) || !iret_window_at_iret(svm))
-			iret_window_block(svm, window);
-		window->tried = false;
-	}
 
 	if (is_guest_mode(vcpu) && nested_vnmi_emulated(svm))
 		nested_vnmi_enter(svm);
@@ -298,13 +303,13 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	 * An event would push our TF.  Nothing of the guest but the delivery is
 	 * going to run; the window is asked for again behind it.
 	 */
-	if (event & SVM_EVTINJ_VALID) {
+	if (event) {
 		ask_again(svm);
 		smp_send_reschedule(vcpu->cpu);
 		return;
 	}
 
-	step_lend(svm, step_kind(svm));
+	step_lend(svm, step_kind(svm, window));
 }
 
 /* Has the IRET retired, faulted, or is it still ahead? */
@@ -317,7 +322,7 @@ static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
 	if (code == SVM_EXIT_ERR)
 		return;
 
-	if (stepped || !iret_window_at_iret(svm))
+	if (stepped || !at_iret(svm, window))
 		iret_window_open(svm, window, NMI_UNBLOCK_IRET);
 	else if ((vectoring & SVM_EXITINTINFO_VALID) &&
 		 (vectoring & SVM_EXITINTINFO_TYPE_MASK) ==
@@ -366,7 +371,7 @@ fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
 		return reenter_at_iret(svm);
 
 	if (svm->nmi.step_lent)
-		stepped = step_take_back(svm);
+		stepped = step_take_back(svm, at_iret(svm, window));
 	if (stepped && svm->nmi.owned && nobody_watches(vcpu))
 		return reenter_after_step(svm);
 

@@ -147,7 +147,8 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
-	struct iret_window *window = iret_window_now(svm);
+	struct iret_window *window = nested_vnmi_emulated(svm) ? &svm->nmi.l2 :
+								 &svm->nmi.l1;
 
 	if (ret <= 0 || reason != TASK_SWITCH_IRET)
 		return ret;

@@ -131,13 +131,11 @@ void vnmi_take_back(struct vcpu_svm *svm);
 void iret_window_block(struct vcpu_svm *svm, struct iret_window *window);
 void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int cause);
 void iret_window_wait(struct vcpu_svm *svm);
-bool iret_window_at_iret(struct vcpu_svm *svm);
-struct iret_window *iret_window_now(struct vcpu_svm *svm);
 void svm_nmi_update(struct vcpu_svm *svm);
 
 /* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
-bool step_take_back(struct vcpu_svm *svm);
+bool step_take_back(struct vcpu_svm *svm, bool at_iret);
 
 /* nested_vnmi.c */
 void nested_vnmi_setup(void);

@@ -139,9 +139,9 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 /*
  * Give the guest its own state back and find out whether the instruction under
  * the step has completed.  What is left in DR6 has the guest's own cause.  Right
- * after #VMEXIT.
+ * after #VMEXIT; @at_iret: the vCPU is still where the IRET was intercepted.
  */
-bool step_take_back(struct vcpu_svm *svm)
+bool step_take_back(struct vcpu_svm *svm, bool at_iret)
 {
 	struct vmcb_control_area *control = &svm->vmcb->control;
 	struct vmcb_save_area *save = &svm->vmcb->save;
@@ -155,7 +155,7 @@ bool step_take_back(struct vcpu_svm *svm)
 	 * A step that has completed without being seen as one (an exit that is
 	 * taken in front of the #DB) leaves an IRET elsewhere.
 	 */
-	if (!pops || !(stepped || (nmi->step_lent == STEP_IRET && !iret_window_at_iret(svm))))
+	if (!pops || !(stepped || (nmi->step_lent == STEP_IRET && !at_iret)))
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
