@@ -109,8 +109,20 @@ void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
 }
 
 /*
+ * The timer runs on wall time.  It is early if the VM was stopped in between, and
+ * then is started again for what is left.
+ */
+static void start_timer(struct vmx_nmi *nmi)
+{
+	s64 ns = max_t(s64, time_left(nmi), NSEC_PER_MSEC);
+
+	if (!hrtimer_is_queued(&nmi->timer))
+		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
+}
+
+/*
  * Also asked about a halted vCPU that might have to run, which is the only
- * place to notice that its time is up.
+ * place to notice that its time is up, or that the timer was early.
  */
 bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 {
@@ -123,8 +135,10 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 	if (!vmx->nmi.waiting || is_smm(vcpu))
 		return true;
 
-	if (vcpu->arch.mp_state == KVM_MP_STATE_HALTED)
+	if (vcpu->arch.mp_state == KVM_MP_STATE_HALTED) {
 		count_time(&vmx->nmi);
+		start_timer(&vmx->nmi);
+	}
 	if (time_left(&vmx->nmi) > 0)
 		return true;
 
@@ -135,26 +149,23 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-/* An NMI is pending and blocked. */
+/*
+ * An NMI is pending and blocked.  In SMM that is no question of time, and IRQs
+ * may be on there: RSM makes the thread look again.
+ */
 void soft_vnmi_wait(struct vcpu_vmx *vmx)
 {
 	struct vmx_nmi *nmi = &vmx->nmi;
+
+	if (is_smm(&vmx->vcpu))
+		return;
 
 	if (!nmi->waiting) {
 		nmi->waiting = true;
 		nmi->waited_ns = 0;
 		nmi->mark = ktime_get();
 	}
-
-	/*
-	 * The timer runs on wall time; it fires early if the guest was stopped
-	 * in between, and is started again here for what is left.
-	 */
-	if (!hrtimer_active(&nmi->timer))
-		hrtimer_start(&nmi->timer,
-			      ns_to_ktime(max_t(s64, time_left(nmi), NSEC_PER_MSEC)),
-			      HRTIMER_MODE_REL);
-
+	start_timer(nmi);
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 }
 
