@@ -55,6 +55,12 @@ static unsigned long dr7_control(int slot)
 	return 15ul << (DR_CONTROL_SHIFT + slot * DR_CONTROL_SIZE);
 }
 
+/* 0: instruction execution. */
+static unsigned long dr7_type(int slot)
+{
+	return 3ul << (DR_CONTROL_SHIFT + slot * DR_CONTROL_SIZE);
+}
+
 static bool at_return(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
@@ -167,28 +173,25 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 		vmcs_writel(GUEST_RFLAGS, vmcs_readl(GUEST_RFLAGS) | X86_EFLAGS_RF);
 }
 
+/*
+ * The CPU saves RF set with a #DB for an instruction breakpoint.  The guest does
+ * not get the #DB, so its next event must not find RF in the frame; it was clear,
+ * or the breakpoint would not have fired.
+ */
+static void clear_rf(void)
+{
+	vmcs_writel(GUEST_RFLAGS, vmcs_readl(GUEST_RFLAGS) & ~X86_EFLAGS_RF);
+}
+
 /* The instruction to be passed may still be ahead; RF is not the guest's. */
 static void end_pass(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 
-	if (bp->pass && kvm_get_linear_rip(&vmx->vcpu) == bp->address) {
-		vmcs_writel(GUEST_RFLAGS,
-			    vmcs_readl(GUEST_RFLAGS) & ~X86_EFLAGS_RF);
-		return;
-	}
-	bp->pass = false;
-}
-
-/* Breakpoints that are not enabled may be reported, but are no cause. */
-static unsigned long enabled_causes(unsigned long causes, unsigned long dr7)
-{
-	int slot;
-
-	for (slot = 0; slot < KVM_NR_DB_REGS; slot++)
-		if (!(dr7 & dr7_enable(slot)))
-			causes &= ~BIT(slot);
-	return causes & (DR_TRAP_BITS | DR_STEP | DR6_BD);
+	if (bp->pass && kvm_get_linear_rip(&vmx->vcpu) == bp->address)
+		clear_rf();
+	else
+		bp->pass = false;
 }
 
 /* Is this exit the breakpoint's?  The rest of its causes is left in place. */
@@ -205,10 +208,27 @@ static bool fired(struct vcpu_vmx *vmx, int slot)
 	if (!(causes & BIT(slot)))
 		return false;
 
-	causes &= ~BIT(slot);
-	vmx->exit_qualification = causes;
-	vmx->nmi.own_db = !enabled_causes(causes, vmx->vcpu.arch.dr7);
+	vmx->exit_qualification = causes & ~BIT(slot);
 	return true;
+}
+
+/*
+ * Does the guest get this #DB?  Breakpoints that are not enabled may be reported,
+ * but are no cause.  Back at the return address, neither is an instruction
+ * breakpoint that the guest has there, for an NMI comes before it: it fires
+ * again when the guest executes the instruction.
+ */
+static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
+{
+	unsigned long causes = vmx->exit_qualification;
+	unsigned long dr7 = vmx->vcpu.arch.dr7;
+	int slot;
+
+	for (slot = 0; slot < KVM_NR_DB_REGS; slot++)
+		if (!(dr7 & dr7_enable(slot)) ||
+		    (returned && !(dr7 & dr7_type(slot))))
+			causes &= ~BIT(slot);
+	return causes & (DR_TRAP_BITS | DR_STEP | DR6_BD);
 }
 
 /*
@@ -219,6 +239,7 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	int slot = bp->slot;
+	bool returned;
 
 	vmx->nmi.own_db = false;
 	if (!bp->armed || is_guest_mode(&vmx->vcpu))
@@ -233,11 +254,17 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
 		return false;
 
-	if (slot != NOT_LENT && fired(vmx, slot) && !at_return(vmx)) {
+	returned = at_return(vmx);
+	if (slot == NOT_LENT || !fired(vmx, slot))
+		return returned;
+
+	if (!causes_of_guest(vmx, returned)) {
+		vmx->nmi.own_db = true;
+		clear_rf();
+	}
+	if (!returned) {
 		bp->pass = true;
 		bp->armed = ++bp->misses < MAX_MISSES;
-		return false;
 	}
-
-	return at_return(vmx);
+	return returned;
 }
