@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How long an NMI waits for a handler that does not return, where only the
+ * timeout of soft vNMI can end it: the vCPU's own time counts, running or halted,
+ * and no other. In SMM no NMI comes at all, however long it takes.
+ *
+ * The guest measures with its TSC; the host lets time pass between two runs.
+ *
+ * A wrong implementation looks at the clock only when the timer fires, and lets a
+ * vCPU sleep for ever that was stopped before it halted; or it counts the time
+ * for which the VM was stopped; or it delivers into SMM.
+ */
+#include <time.h>
+
+#include "nmi_soft.h"
+
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_WAITING, STAGE_SMM, STAGE_END };
+
+#define LATE_MS		200
+#define LONGEST_MS	2000
+
+static uint64_t start, end;
+static uint64_t ticks;		/* TSC ticks to spin for */
+static bool halts;
+
+static void spin(uint64_t how_long)
+{
+	uint64_t from = rdtsc();
+
+	while (rdtsc() - from < how_long)
+		guest_spin_irqs_off();
+}
+
+static void guest(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_open();
+	guest_stage(STAGE_END);
+}
+
+/* The second NMI hits the first handler, which stays. */
+static void on_nmi_stay(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1) {
+		end = rdtsc();
+		guest_stage(STAGE_END);
+	}
+	guest_stage(STAGE_HANDLER);
+	guest_log.in_nmi = 0;
+	start = rdtsc();
+	spin(ticks);
+	guest_stage(STAGE_WAITING);
+	for (;;) {
+		if (halts)
+			asm volatile("hlt");
+		else
+			guest_spin_irqs_off();
+	}
+}
+
+static void sleep_ms(unsigned int ms)
+{
+	struct timespec t = {
+		.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L
+	};
+
+	nanosleep(&t, NULL);
+}
+
+/*
+ * Part of the timeout passes, then the VM is stopped, then the rest passes. The
+ * guest's TSC goes on while the VM is stopped.
+ */
+static void check_stopped(bool with_hlt, unsigned int stop_ms)
+{
+	unsigned int ms = soft_timeout_ms(), waited;
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_stay);
+	uint64_t khz = tsc_khz_of(vcpu);
+
+	halts = with_hlt;
+	ticks = ms / 4 * khz;
+	sync_global_to_guest(vcpu->vm, halts);
+	sync_global_to_guest(vcpu->vm, ticks);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_WAITING);
+	sleep_ms(stop_ms);
+	run_to(vcpu, STAGE_END);
+
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	sync_global_from_guest(vcpu->vm, start);
+	sync_global_from_guest(vcpu->vm, end);
+	waited = (end - start) / khz - stop_ms;
+	printf("waited %u ms, without %u ms stopped\n", waited, stop_ms);
+	CHECK(waited >= ms * 9 / 10, "waited %u ms, the timeout is %u", waited, ms);
+	CHECK(waited <= ms + LATE_MS, "waited %u ms, the timeout is %u", waited, ms);
+}
+
+static void stopped_then_spins(void)
+{
+	check_stopped(false, soft_timeout_ms() / 2);
+}
+
+static void stopped_then_halts(void)
+{
+	check_stopped(true, soft_timeout_ms() / 2);
+}
+
+static void stopped_long_then_spins(void)
+{
+	check_stopped(false, soft_timeout_ms() * 3 / 2);
+}
+
+/* --- SMM -------------------------------------------------------------------- */
+
+#define SMRAM_GPA	0x1000000
+#define SMRAM_SLOT	(1 << 16)	/* in the address space of SMM */
+#define SMRAM_PAGES	16
+#define SMM_ENTRY	0x8000
+
+/* IRQs on and off again, then as long as EDX says, counted in EBX. */
+extern char smm_code[], smm_code_end[];
+asm(".pushsection .rodata\n"
+    ".code16\n"
+    "smm_code: mov $4, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
+    "	sti; nop; nop; cli\n"
+    "	rdtsc; mov %eax, %ebx\n"
+    "1:	cli; rdtsc; sub %ebx, %eax; cmp %esi, %eax; jb 1b\n"
+    "	mov $4, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
+    "	rsm\n"
+    "smm_code_end:\n"
+    ".code64\n"
+    ".popsection\n");
+
+static void on_nmi_smm(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	/* ESI is what SMM finds in it. */
+	asm volatile("out %0, $" __stringify(STAGE_PORT) "\n\t"
+		     "nop" : : "a"(STAGE_HANDLER), "S"((uint32_t)ticks) : "memory");
+	guest_stage(STAGE_WAITING);
+}
+
+static void smm_while_blocked(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_smm);
+	int log = open_kernel_log();
+
+	require_exact();
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		skip("this KVM is built without SMM");
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
+				    SMRAM_SLOT, SMRAM_PAGES, 0);
+	memcpy((char *)addr_gpa2hva(vcpu->vm, SMRAM_GPA) + SMM_ENTRY, smm_code,
+	       smm_code_end - smm_code);
+	vcpu_set_msr(vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+	ticks = soft_timeout_ms() * 3 / 2 * tsc_khz_of(vcpu);
+	sync_global_to_guest(vcpu->vm, ticks);
+
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	vcpu_ioctl(vcpu, KVM_SMI, NULL);
+	run_to(vcpu, STAGE_SMM);
+	run_to(vcpu, STAGE_SMM);
+	run_to(vcpu, STAGE_WAITING);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	run_to(vcpu, STAGE_END);
+	check_came_at_return(vcpu);
+	CHECK_EQ(nmi_messages(log), 0);
+}
+
+static const struct test_case cases[] = {
+	{ "time for which the VM is stopped does not count: the handler spins", stopped_then_spins },
+	{ "time for which the VM is stopped does not count: the handler halts", stopped_then_halts },
+	{ "nor does it if it is more than the timeout", stopped_long_then_spins },
+	{ "in SMM no NMI comes, by IRQs on or by the timeout; afterwards the return is found",
+	  smm_while_blocked },
+};
+
+int main(void)
+{
+	if (nmi_path() != VMX_SOFT)
+		return skip_all("this machine has virtual NMIs, or no need of them");
+	if (!soft_timeout_ms())
+		return skip_all("this kvm_intel has no parameter soft_vnmi_timeout_ms");
+	if (soft_timeout_ms() > LONGEST_MS)
+		return skip_all("soft_vnmi_timeout_ms is more than this test waits");
+	return run_cases(cases, ARRAY_SIZE(cases));
+}
