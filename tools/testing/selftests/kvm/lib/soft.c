@@ -32,26 +32,22 @@ void guest_open(void)
 		     "guest_open_next: nop; cli" : : : "memory");
 }
 
-static void check_came_at(struct kvm_vcpu *vcpu, uint64_t rip, uint64_t rsp)
+void check_came_at_return(struct kvm_vcpu *vcpu)
 {
 	const struct event_log *log = read_log(vcpu);
 
 	CHECK_EQ(log->nr_nmis, 2);
-	CHECK_EQ(nmi_nr(log, 2)->rip, rip);
-	if (rsp)
-		CHECK_EQ(nmi_nr(log, 2)->rsp, rsp);
-}
-
-void check_came_at_return(struct kvm_vcpu *vcpu)
-{
-	const struct guest_regs *first = nmi_nr(read_log(vcpu), 1);
-
-	check_came_at(vcpu, first->rip, first->rsp);
+	CHECK_EQ(nmi_nr(log, 2)->rip, nmi_nr(log, 1)->rip);
+	CHECK_EQ(nmi_nr(log, 2)->rsp, nmi_nr(log, 1)->rsp);
+	CHECK_EQ(nmi_nr(log, 2)->rflags, nmi_nr(log, 1)->rflags);
 }
 
 void check_came_in_irq_window(struct kvm_vcpu *vcpu)
 {
-	check_came_at(vcpu, (uint64_t)guest_open_next, 0);
+	const struct event_log *log = read_log(vcpu);
+
+	CHECK_EQ(log->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_open_next);
 }
 
 int open_kernel_log(void)

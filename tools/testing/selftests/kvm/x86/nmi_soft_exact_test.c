@@ -26,11 +26,15 @@ static uint32_t waited;		/* TSC ticks */
 
 #define STAGE(stage)	"mov $" stage ", %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
 
-/* R9D counts NMIs, R8D is the time at the first handler's end. */
+/*
+ * R9D counts NMIs, R8D is the time at the first handler's end. For the CLI see
+ * guest_spin_irqs_off().
+ */
 asm(
 "hang:	xor %r9d, %r9d\n"
 	STAGE("1")
-"1:	cmp $2, %r9d\n"
+"1:	cli\n"
+"	cmp $2, %r9d\n"
 "	jne 1b\n"
 	STAGE("3")
 "	jmp hang\n"
@@ -106,7 +110,7 @@ static void guest_row(void)
 	x2apic_enable();
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
 	while (nmis < IN_A_ROW)
-		;
+		guest_spin_irqs_off();
 	guest_stage(STAGE_END);
 }
 
