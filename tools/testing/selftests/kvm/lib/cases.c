@@ -5,7 +5,6 @@
  * A case is presumed failed until its child exits with 0 after at least one
  * check. What the child printed follows as TAP comments, in front of its line.
  */
-#define _GNU_SOURCE
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/wait.h>
@@ -133,7 +132,8 @@ static void run_case(const struct test_case *c)
 int skip_all(const char *reason)
 {
 	ksft_print_header();
-	return ksft_exit_skip("%s\n", reason);
+	ksft_exit_skip("%s\n", reason);
+	return KSFT_SKIP;
 }
 
 int run_cases(const struct test_case *cases, unsigned int nr)

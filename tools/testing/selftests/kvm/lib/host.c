@@ -144,8 +144,14 @@ void fail_on_exit(struct kvm_vcpu *vcpu)
 	if (reason == KVM_EXIT_FAIL_ENTRY)
 		FAIL("VM entry failed, hardware reason 0x%llx",
 		     vcpu->run->fail_entry.hardware_entry_failure_reason);
-	if (reason == KVM_EXIT_IO && get_ucall(vcpu, &uc) == UCALL_UNHANDLED)
-		FAIL("exception %lu that the guest has no handler for", uc.args[0]);
+	if (reason == KVM_EXIT_IO) {
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_UNHANDLED:
+			FAIL("exception %lu that the guest has no handler for", uc.args[0]);
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+		}
+	}
 	FAIL("unexpected exit: %s", exit_reason_str(reason));
 }
 

@@ -28,11 +28,16 @@ static struct l2_exit exits[NR_EXITS];
 static uint32_t nr_exits;
 static char l2_stack[4096] __attribute__((aligned(16)));
 
+static void exit_to_l1(void)
+{
+	asm volatile("vmmcall" : : : "memory");
+}
+
 static void l2(void)
 {
 	guest_stop(STAGE_L2, RFLAGS_FIXED);
-	vmmcall();
-	vmmcall();
+	exit_to_l1();
+	exit_to_l1();
 }
 
 /* --- L1 --- */
@@ -93,7 +98,7 @@ static void on_nmi_vmmcall(struct guest_regs *regs)
 		return;
 	/* L2 never comes back: the next NMI is not a nested one. */
 	guest_log.in_nmi = 0;
-	vmmcall();
+	exit_to_l1();
 }
 
 /* --- host --- */
