@@ -184,7 +184,8 @@ static void lone_irqs_on(void)
 
 static void lone_irqs_off(void)
 {
-	check_lone(RFLAGS_FIXED, soft_exact() ? 1 : 0);
+	require_exact();
+	check_lone(RFLAGS_FIXED, 1);
 }
 
 /* --- what remains a guess --------------------------------------------------- */
