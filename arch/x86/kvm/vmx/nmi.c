@@ -324,11 +324,19 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	}
 }
 
-/* The NMI goes through a task gate: software delivers it, and blocks NMIs. */
+/*
+ * The NMI goes through a task gate: software is going to deliver it, and blocks
+ * NMIs.  The vCPU still is where the NMI interrupts it.
+ */
 void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 {
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
 	vcpu->arch.nmi_injected = false;
-	vmx_set_nmi_mask(vcpu, true);
+	if (has_virtual_nmis(vmx))
+		set_blocking_bit(vmx, true);
+	else
+		soft_vnmi_inject(vmx);
 }
 
 /*
