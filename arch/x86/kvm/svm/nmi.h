@@ -83,6 +83,8 @@ struct svm_nmi {
 
 	/* What was the guest's before the step was lent */
 	u32 lent_intercepts[NMI_STEP_WORDS];
+	u64 lent_rip;
+	u32 lent_shadow;
 	u64 lent_rflags;
 	u64 lent_efer;
 	u64 lent_dr6;

@@ -32,7 +32,6 @@
 #include "nmi.h"
 
 #define INSN_BYTES	15	/* the longest instruction */
-#define OPCODE_BYTES	2
 
 /*
  * Exceptions to intercept while stepping.  Not NMI (2), nor the reserved
@@ -80,6 +79,8 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 
 	memcpy(nmi->lent_intercepts, &control->intercepts[FIRST_WORD],
 	       sizeof(nmi->lent_intercepts));
+	nmi->lent_rip = save->rip;
+	nmi->lent_shadow = control->int_state & SVM_INTERRUPT_SHADOW_MASK;
 	nmi->lent_rflags = save->rflags;
 	nmi->lent_efer = save->efer;
 	nmi->lent_dr6 = save->dr6;
@@ -137,6 +138,29 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 }
 
 /*
+ * Which of the causes in DR6 would the guest have seen without the step?  Next
+ * to our BS only breakpoints on data: one on an instruction is reported in front
+ * of that instruction, and a CPU may set B0 to B3 for what is not enabled.
+ */
+static u64 guest_causes(struct vcpu_svm *svm, u64 hits)
+{
+	u64 dr7 = svm->vmcb->save.dr7;
+	int i;
+
+	if (!(hits & DR_STEP) || (svm->nmi.lent_rflags & X86_EFLAGS_TF))
+		return hits;
+
+	for (i = 0; i < HBP_NUM; i++) {
+		u64 enabled = dr7 >> (i * DR_ENABLE_SIZE) & 3;
+		u64 type = dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE) & 3;
+
+		if (!enabled || type == DR_RW_EXECUTE)
+			hits &= ~(DR_TRAP0 << i);
+	}
+	return hits & ~DR_STEP;
+}
+
+/*
  * Give the guest its own state back and find out whether the instruction under
  * the step has completed.  What is left in DR6 has the guest's own cause.  Right
  * after #VMEXIT; @at_iret: the vCPU is still where the IRET was intercepted.
@@ -159,8 +183,11 @@ bool step_take_back(struct vcpu_svm *svm, bool at_iret)
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
-	if (!(nmi->lent_rflags & X86_EFLAGS_TF))
-		hits &= ~DR_STEP;
+	/* A CPU keeps the shadow of what has not completed, QEMU TCG forgets. */
+	if (!stepped && save->rip == nmi->lent_rip)
+		control->int_state |= nmi->lent_shadow;
+
+	hits = guest_causes(svm, hits);
 
 	memcpy(&control->intercepts[FIRST_WORD], nmi->lent_intercepts,
 	       sizeof(nmi->lent_intercepts));
@@ -181,15 +208,16 @@ bool step_take_back(struct vcpu_svm *svm, bool at_iret)
 
 /*
  * Read the opcode at RIP behind its prefixes.  Returns the length up to and
- * including @opcode, 0 if it cannot be read: the CPU has just fetched it, so
- * another vCPU is changing the page tables, and trying again is right.
+ * including its first byte, 0 if that cannot be read: the CPU has just fetched
+ * it, so another vCPU is changing the page tables, and trying again is right.
+ * Behind an opcode of one byte the page may end.
  */
-static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[OPCODE_BYTES])
+static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[2])
 {
 	bool long_mode = to_svm(vcpu)->vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK;
 	unsigned long rip = kvm_get_linear_rip(vcpu);
 	struct x86_exception fault;
-	int len, i;
+	int len;
 	u8 byte;
 
 	for (len = 0; len < INSN_BYTES; len++) {
@@ -212,35 +240,57 @@ static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[OPCODE_BYTES])
 		break;
 	}
 
-	for (i = 0; i < OPCODE_BYTES; i++, len++)
-		if (kvm_read_guest_virt(vcpu, rip + len, &opcode[i], 1, &fault))
-			return 0;
+	if (kvm_read_guest_virt(vcpu, rip + len++, &opcode[0], 1, &fault))
+		return 0;
+	if (kvm_read_guest_virt(vcpu, rip + len, &opcode[1], 1, &fault))
+		opcode[1] = 0;
 
 	return len;
 }
 
-/* INTn: let common code inject it; RIP is advanced there. */
+/* The instruction ends with the delivery of an event, and so does its shadow. */
+static void end_shadow(struct kvm_vcpu *vcpu)
+{
+	to_svm(vcpu)->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+}
+
+/*
+ * INTn: let common code inject it; RIP is advanced there.  QEMU TCG reports INT3
+ * and INTO here, too.
+ */
 static int software_interrupt(struct kvm_vcpu *vcpu)
 {
-	u8 opcode[OPCODE_BYTES];
+	u8 opcode[2];
 
-	if (read_opcode(vcpu, opcode))
+	if (!read_opcode(vcpu, opcode))
+		return 1;
+
+	end_shadow(vcpu);
+	switch (opcode[0]) {
+	case 0xcc:
+		kvm_queue_exception(vcpu, BP_VECTOR);
+		break;
+	case 0xce:
+		kvm_queue_exception(vcpu, OF_VECTOR);
+		break;
+	default:
 		kvm_queue_interrupt(vcpu, opcode[1], true);
+		break;
+	}
 	return 1;
 }
 
 /* INT1 is a trap without a cause in DR6. */
 static int icebp(struct kvm_vcpu *vcpu)
 {
-	struct vcpu_svm *svm = to_svm(vcpu);
-	u8 opcode[OPCODE_BYTES];
+	u8 opcode[2];
 	int len = read_opcode(vcpu, opcode);
 
 	if (!len)
 		return 1;
 
-	kvm_rip_write(vcpu, kvm_rip_read(vcpu) + len - OPCODE_BYTES + 1);
-	svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+	kvm_rip_write(vcpu, kvm_rip_read(vcpu) + len);
+	end_shadow(vcpu);
 	kvm_queue_exception(vcpu, DB_VECTOR);
 	return 1;
 }
@@ -251,7 +301,7 @@ static int icebp(struct kvm_vcpu *vcpu)
  */
 static int invalid_opcode(struct kvm_vcpu *vcpu)
 {
-	u8 opcode[OPCODE_BYTES];
+	u8 opcode[2];
 
 	if (read_opcode(vcpu, opcode) && opcode[0] == 0x0f && opcode[1] == 0x07) {
 		to_svm(vcpu)->nmi.pops_rip = kvm_rip_read(vcpu);
@@ -268,9 +318,13 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 
 	switch (vector) {
 	case DB_VECTOR:
-		break;			/* the step itself */
+		return 1;		/* the step itself */
 	case UD_VECTOR:
 		return invalid_opcode(vcpu);
+	}
+
+	end_shadow(vcpu);
+	switch (vector) {
 	case PF_VECTOR:
 		/* The CPU leaves CR2 alone when #PF is intercepted. */
 		vcpu->arch.cr2 = control->exit_info_2;
