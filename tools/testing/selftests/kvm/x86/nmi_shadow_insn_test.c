@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An instruction in an interrupt shadow does what it always does, although an
+ * NMI waits behind it.
+ *
+ * User space puts the vCPU in front of the instruction, into the shadow, and
+ * makes an NMI pending. The instruction stores flags, loads them, transfers
+ * control, faults, or is completed by KVM. Events are logged in the order in
+ * which their handlers start: the NMI, taken at the first instruction of what
+ * the shadowed one led to, comes first.
+ *
+ * A wrong implementation that steps over the instruction shows its TF in what
+ * the instruction stores, loses the trap with the TF that is pushed away and
+ * delivers late, or gets in the way of what it has to emulate.
+ */
+#include "nmi_events.h"
+
+enum { STAGE_READY = 1, STAGE_PORT_OUT, STAGE_END };
+
+#define NR_STEPS	2
+#define USER_SS		0x2b	/* at 0x28, behind the TSS */
+#define USER_CS		0x33
+
+extern char shadow_end[];
+static uint32_t nr_dbs;
+static uint64_t dr6_seen[EVENT_LOG_SIZE];
+static uint64_t fixup;	/* where to go on behind a fault, 0: do not care */
+
+static void guest(void)
+{
+	guest_warm_up();
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+}
+
+static void on_event(struct guest_regs *regs)
+{
+	if (regs->vector == DB_VECTOR) {
+		dr6_seen[nr_dbs++ % EVENT_LOG_SIZE] = read_dr6();
+		write_dr6(DR6_NONE);
+		if (nr_dbs == NR_STEPS)
+			regs->rflags &= ~RFLAGS_TF;
+	} else if (regs->vector != NMI_VECTOR && fixup) {
+		regs->rip = fixup;
+	}
+}
+
+/* name: the instruction; name_next: what stands behind it */
+#define PAYLOAD(name, insn, behind)					\
+	extern char name[], name##_next[];				\
+	asm(".pushsection .text\n"					\
+	    #name ": " insn "\n"					\
+	    #name "_next: " behind "\n"					\
+	    "jmp shadow_end\n"						\
+	    ".popsection")
+
+asm(".pushsection .text\n"
+	"shadow_end: mov $3, %eax\n"		/* STAGE_END */
+	"out %eax, $0xf1\n"
+	".popsection");
+
+/*
+ * Run one instruction from a stop: RIP and RFLAGS are given, what else it needs
+ * the caller writes in between.
+ */
+static struct kvm_vcpu *stop_at(char *insn, uint64_t rflags, struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
+	struct kvm_vcpu_events events;
+
+	run_to(vcpu, STAGE_READY);
+	finish_stage(vcpu);
+	sync_global_to_guest(vcpu->vm, fixup);
+
+	vcpu_events_get(vcpu, &events);
+	events.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
+	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+	vcpu_events_set(vcpu, &events);
+
+	vcpu_regs_get(vcpu, regs);
+	regs->rip = (uint64_t)insn;
+	regs->rflags = rflags;
+	return vcpu;
+}
+
+static void write_stack(struct kvm_vcpu *vcpu, struct kvm_regs *regs, uint64_t value)
+{
+	regs->rsp -= sizeof(value);
+	*(uint64_t *)addr_gva2hva(vcpu->vm, regs->rsp) = value;
+}
+
+static void run_insn(struct kvm_vcpu *vcpu, struct kvm_regs *regs)
+{
+	vcpu_regs_set(vcpu, regs);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	vcpu_regs_get(vcpu, regs);
+	sync_global_from_guest(vcpu->vm, dr6_seen);
+}
+
+static struct kvm_vcpu *run_shadowed(char *insn, uint64_t rflags, struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = stop_at(insn, rflags, regs);
+
+	run_insn(vcpu, regs);
+	return vcpu;
+}
+
+/* --- instructions that store flags ------------------------------------- */
+
+PAYLOAD(pushf64, "pushfq", "pop %rbx");
+PAYLOAD(pushf16, "pushfw", "xor %ebx, %ebx\n pop %bx");
+
+static void check_pushf(char *insn, char *next, uint64_t rflags)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_shadowed(insn, rflags, &regs);
+	CHECK_EQ(regs.rbx, rflags);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, next });
+}
+
+static void pushf(void)
+{
+	check_pushf(pushf64, pushf64_next, RFLAGS_FIXED | RFLAGS_IF | RFLAGS_CF);
+}
+
+static void pushf_16bit(void)
+{
+	check_pushf(pushf16, pushf16_next, RFLAGS_FIXED | RFLAGS_DF);
+}
+
+/* The trap of the guest's own step comes first, at the same boundary. */
+static void pushf_stepped(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_shadowed(pushf64, RFLAGS_FIXED | RFLAGS_TF, &regs);
+	CHECK_EQ(regs.rbx, RFLAGS_FIXED | RFLAGS_TF);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 },
+		     { DB_VECTOR, pushf64_next, RFLAGS_TF },
+		     { DB_VECTOR, pushf64_next + 1, RFLAGS_TF });
+	CHECK_EQ(dr6_seen[0], DR6_NONE | DR6_BS);
+}
+
+#define INT_VECTOR	0x61
+PAYLOAD(int_n, "int $0x61", "nop");
+PAYLOAD(int_3, "int3", "nop");
+
+/* Both vectors have #BP's handler. */
+static void check_int(char *insn, char *next)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(insn, RFLAGS_FIXED | RFLAGS_CF, &regs);
+	set_gate(vcpu, INT_VECTOR, event_entry_3, INTERRUPT_GATE, 0);
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_3 }, { BP_VECTOR, next });
+	CHECK_EQ(only_event(vcpu, BP_VECTOR)->rflags, RFLAGS_FIXED | RFLAGS_CF);
+}
+
+static void int_n_pushes(void)
+{
+	check_int(int_n, int_n_next);
+}
+
+static void int_3_pushes(void)
+{
+	check_int(int_3, int_3_next);
+}
+
+PAYLOAD(int_1, ".byte 0xf1", "nop");
+
+static void int_1_pushes(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	if (on_qemu_tcg())
+		skip("QEMU TCG takes INT1 for an undefined opcode");
+	vcpu = run_shadowed(int_1, RFLAGS_FIXED | RFLAGS_CF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 }, { DB_VECTOR, int_1_next });
+	CHECK_EQ(dr6_seen[0], DR6_NONE);
+}
+
+extern char syscall_target[];
+PAYLOAD(syscall64, "syscall", "ud2\n syscall_target: nop");
+
+static void enable_syscall(struct kvm_vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.efer |= EFER_SCE;
+	vcpu_sregs_set(vcpu, &sregs);
+	/* SYSRET counts from the first one: SS is 8 behind it, CS 16. */
+	vcpu_set_msr(vcpu, MSR_STAR, (USER_SS - 8ull) << 48 |
+		     (uint64_t)sregs.cs.selector << 32);
+	vcpu_set_msr(vcpu, MSR_LSTAR, (uint64_t)syscall_target);
+	vcpu_set_msr(vcpu, MSR_SYSCALL_MASK, RFLAGS_DF);
+}
+
+static void syscall_saves(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(syscall64, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF, &regs);
+	enable_syscall(vcpu);
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, syscall_target });
+	CHECK_EQ(regs.r11, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF);
+	CHECK_EQ(regs.rcx, (uint64_t)syscall64_next);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags, RFLAGS_FIXED | RFLAGS_CF);
+}
+
+/* --- instructions that load flags -------------------------------------- */
+
+PAYLOAD(popf64, "popfq", "nop\n nop\n pushfq\n pop %rbx");
+
+static struct kvm_vcpu *run_popf(uint64_t popped, struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = stop_at(popf64, RFLAGS_FIXED | RFLAGS_CF, regs);
+
+	write_stack(vcpu, regs, popped);
+	run_insn(vcpu, regs);
+	return vcpu;
+}
+
+static void popf(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_popf(RFLAGS_FIXED | RFLAGS_OF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, popf64_next });
+	CHECK_EQ(regs.rbx, RFLAGS_FIXED | RFLAGS_OF);
+}
+
+static void popf_sets_tf(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_popf(RFLAGS_FIXED | RFLAGS_TF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, popf64_next, RFLAGS_TF },
+		     { DB_VECTOR, popf64_next + 1, RFLAGS_TF },
+		     { DB_VECTOR, popf64_next + 2, RFLAGS_TF });
+	CHECK_EQ(regs.rbx, RFLAGS_FIXED);
+}
+
+PAYLOAD(iret64, "iretq", "nop\n nop\n pushfq\n pop %rbx");
+
+static struct kvm_vcpu *run_iret(uint64_t popped, struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = stop_at(iret64, RFLAGS_FIXED | RFLAGS_CF, regs);
+	uint64_t rsp = regs->rsp;
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	write_stack(vcpu, regs, sregs.ds.selector);
+	write_stack(vcpu, regs, rsp);
+	write_stack(vcpu, regs, popped);
+	write_stack(vcpu, regs, sregs.cs.selector);
+	write_stack(vcpu, regs, (uint64_t)iret64_next);
+	run_insn(vcpu, regs);
+	return vcpu;
+}
+
+static void iret(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_iret(RFLAGS_FIXED | RFLAGS_OF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, iret64_next });
+	CHECK_EQ(regs.rbx, RFLAGS_FIXED | RFLAGS_OF);
+}
+
+static void iret_sets_tf(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_iret(RFLAGS_FIXED | RFLAGS_TF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, iret64_next, RFLAGS_TF },
+		     { DB_VECTOR, iret64_next + 1, RFLAGS_TF },
+		     { DB_VECTOR, iret64_next + 2, RFLAGS_TF });
+}
+
+/* --- instructions that fault -------------------------------------------- */
+
+PAYLOAD(divide, "div %cl", "nop");
+PAYLOAD(load_bad_segment, "mov %ecx, %ds", "nop");
+PAYLOAD(touch_nothing, "mov %eax, (%rcx)", "nop");
+PAYLOAD(pushf_nowhere, "pushfq", "nop");
+
+#define BAD_SELECTOR	0xfff8
+#define NO_PAGE		0x7fff00000000ul
+#define PF_WRITE	2
+
+static void check_fault(char *insn, char *next, uint64_t vector, char *entry,
+			uint64_t rcx, uint64_t error)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	fixup = (uint64_t)next;
+	vcpu = stop_at(insn, RFLAGS_FIXED | RFLAGS_CF, &regs);
+	regs.rcx = rcx;
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, entry, 0 }, { vector, insn, RFLAGS_RF });
+	CHECK_EQ(only_event(vcpu, vector)->error, error);
+}
+
+static void segment_faults(void)
+{
+	check_fault(load_bad_segment, load_bad_segment_next, GP_VECTOR,
+		    event_entry_13, BAD_SELECTOR, BAD_SELECTOR);
+}
+
+static void check_cr2(struct kvm_vcpu *vcpu, uint64_t cr2)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	CHECK_EQ(sregs.cr2, cr2);
+}
+
+static void page_faults(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	fixup = (uint64_t)touch_nothing_next;
+	vcpu = stop_at(touch_nothing, RFLAGS_FIXED, &regs);
+	regs.rcx = NO_PAGE;
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_14 },
+		     { PF_VECTOR, touch_nothing, RFLAGS_RF });
+	CHECK_EQ(only_event(vcpu, PF_VECTOR)->error, PF_WRITE);
+	check_cr2(vcpu, NO_PAGE);
+}
+
+/* The fault handlers need a stack of their own where the guest's is away. */
+static void pushf_faults(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+	uint64_t stack;
+
+	fixup = (uint64_t)shadow_end;
+	vcpu = stop_at(pushf_nowhere, RFLAGS_FIXED, &regs);
+	stack = vm_vaddr_alloc_page(vcpu->vm) + getpagesize();
+	set_ist(vcpu, 1, stack);
+	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 1);
+	regs.rsp = NO_PAGE + 8;
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_14 },
+		     { PF_VECTOR, pushf_nowhere, RFLAGS_RF });
+	CHECK_EQ(only_event(vcpu, PF_VECTOR)->error, PF_WRITE);
+	check_cr2(vcpu, NO_PAGE);
+}
+
+/* --- instructions that KVM completes ------------------------------------ */
+
+PAYLOAD(cpuid_in_shadow, "cpuid", "nop");
+PAYLOAD(rdmsr_in_shadow, "rdmsr", "nop");
+PAYLOAD(out_in_shadow, "out %eax, $0xf1", "nop");
+PAYLOAD(mov_from_dr, "mov %dr6, %rbx", "nop");
+PAYLOAD(mov_to_dr, "mov %rbx, %dr6", "mov %dr6, %rcx");
+PAYLOAD(rep_stos, "rep stosb", "nop");
+
+static void cpuid_completes(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_shadowed(cpuid_in_shadow, RFLAGS_FIXED, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, cpuid_in_shadow_next });
+}
+
+static void rdmsr_completes(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(rdmsr_in_shadow, RFLAGS_FIXED, &regs);
+	regs.rcx = MSR_IA32_APICBASE;
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, rdmsr_in_shadow_next });
+}
+
+static void out_completes(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(out_in_shadow, RFLAGS_FIXED, &regs);
+	regs.rax = STAGE_PORT_OUT;
+	vcpu_regs_set(vcpu, &regs);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_PORT_OUT);
+	run_to(vcpu, STAGE_END);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, out_in_shadow_next });
+}
+
+static void set_dr6(struct kvm_vcpu *vcpu, uint64_t dr6)
+{
+	struct kvm_debugregs debugregs;
+
+	vcpu_debugregs_get(vcpu, &debugregs);
+	debugregs.dr6 = dr6;
+	vcpu_debugregs_set(vcpu, &debugregs);
+}
+
+static void dr6_reads(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(mov_from_dr, RFLAGS_FIXED, &regs);
+	set_dr6(vcpu, DR6_NONE | DR6_B0);
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, mov_from_dr_next });
+	CHECK_EQ(regs.rbx, DR6_NONE | DR6_B0);
+}
+
+static void dr6_writes(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(mov_to_dr, RFLAGS_FIXED, &regs);
+	regs.rbx = DR6_NONE | DR6_BS;
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, mov_to_dr_next });
+	CHECK_EQ(regs.rcx, DR6_NONE | DR6_BS);
+}
+
+#define STRING_SIZE	16
+
+static void string_is_whole(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+	uint64_t page;
+	char *data;
+	int i;
+
+	vcpu = stop_at(rep_stos, RFLAGS_FIXED, &regs);
+	page = vm_vaddr_alloc_page(vcpu->vm);
+	data = addr_gva2hva(vcpu->vm, page);
+	memset(data, 0, STRING_SIZE + 1);
+	regs.rdi = page;
+	regs.rcx = STRING_SIZE;
+	regs.rax = 'x';
+	run_insn(vcpu, &regs);
+
+	for (i = 0; i < STRING_SIZE; i++)
+		CHECK_EQ(data[i], 'x');
+	CHECK_EQ(data[STRING_SIZE], 0);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+}
+
+static const struct test_case cases[] = {
+	{ "PUSHF in the shadow pushes the guest's flags", pushf },
+	{ "a 16-bit PUSHF does, too", pushf_16bit },
+	{ "PUSHF pushes TF, and traps before the NMI, when the guest steps itself", pushf_stepped },
+	{ "INT n pushes the guest's flags, then the NMI comes", int_n_pushes },
+	{ "INT3 pushes the guest's flags, then the NMI comes", int_3_pushes },
+	{ "INT1 pushes the guest's flags and leaves DR6, then the NMI comes", int_1_pushes },
+	{ "SYSCALL saves the guest's flags, then the NMI comes", syscall_saves },
+	{ "POPF loads what it pops", popf },
+	{ "POPF that sets TF starts stepping behind the NMI", popf_sets_tf },
+	{ "IRET loads what it pops", iret },
+	{ "IRET that sets TF starts stepping behind the NMI", iret_sets_tf },
+	{ "#GP shows its error code and the guest's flags, then the NMI comes", segment_faults },
+	{ "#PF shows its error code, CR2 and the guest's flags, then the NMI comes", page_faults },
+	{ "PUSHF that takes #PF shows error code, CR2 and flags", pushf_faults },
+	{ "CPUID completes in front of the NMI", cpuid_completes },
+	{ "RDMSR completes in front of the NMI", rdmsr_completes },
+	{ "OUT completes in front of the NMI", out_completes },
+	{ "MOV from DR6 reads the guest's DR6", dr6_reads },
+	{ "MOV to DR6 writes the guest's DR6", dr6_writes },
+	{ "REP STOS stores everything, and the NMI comes once", string_is_whole },
+};
+
+int main(void)
+{
+	return run_cases(cases, ARRAY_SIZE(cases));
+}
