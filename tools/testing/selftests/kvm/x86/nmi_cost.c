@@ -38,11 +38,14 @@ static uint64_t start_rflags;
 /*
  * Handlers and the code they interrupt share registers: R8D is the time at the
  * handler's end, R9D counts what has arrived, EAX, ECX and EDX are anybody's. A
- * sample ends only when everything has arrived, however long that takes.
+ * sample ends only when everything has arrived, however long that takes; with
+ * IRQs off the loop that waits holds a CLI, for guest_spin_irqs_off()'s reason.
  * Differences of the TSC's lower half will do.
  */
 #define PREPARE		"push start_rflags(%rip); popf; xor %r9d, %r9d\n"
 #define STAGE(stage)	"mov $" stage ", %eax; out %eax, $0xf1\n"
+#define UNTIL(condition, back)	"j" condition " 8f\n"			\
+	"testb $2, 1+start_rflags(%rip); jnz " back "; cli; jmp " back "\n8:"
 #define READY		STAGE("1")
 #define IN_HANDLER	STAGE("2")
 #define END		STAGE("3")
@@ -57,8 +60,7 @@ asm(
 /* An NMI into running code. */
 "run_lone:" PREPARE READY
 "1:	rdtsc\n"
-"	test %r9d, %r9d\n"
-"	jz 1b\n" SINCE_START END
+"	test %r9d, %r9d\n" UNTIL("nz", "1b") SINCE_START END
 "	jmp run_lone\n"
 
 /* An NMI into HLT. */
@@ -75,8 +77,7 @@ asm(
 
 /* An IRQ waits behind the NMI: from the NMI handler to the IRQ's. */
 "run_irq:" PREPARE READY
-"1:	cmp $2, %r9d\n"
-"	jne 1b\n"
+"1:	cmp $2, %r9d\n" UNTIL("e", "1b")
 "	jmp run_irq\n"
 "irq_behind:\n"
 "	rdtsc\n" SINCE_START END
@@ -86,8 +87,7 @@ asm(
 
 /* A second NMI waits: from one handler to the next. */
 "run_pair:" PREPARE READY
-"1:	cmp $2, %r9d\n"
-"	jne 1b\n"
+"1:	cmp $2, %r9d\n" UNTIL("e", "1b")
 "	jmp run_pair\n"
 "nmi_pair:\n"
 "	rdtsc\n"
