@@ -7,6 +7,7 @@
  */
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "nmi_test.h"
@@ -69,6 +70,7 @@ static void __attribute__((noreturn)) child(const struct test_case *c, int out)
 
 	if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
 		_exit(KSFT_FAIL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGALRM, &act, NULL);
 	alarm(CASE_SECONDS);
