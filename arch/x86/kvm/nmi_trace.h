@@ -40,19 +40,37 @@ enum nmi_unblock {
 };
 #endif
 
+/* trace-cmd and perf know the names in a format only if told their values. */
+TRACE_DEFINE_ENUM(NMI_WINDOW_EXITING);
+TRACE_DEFINE_ENUM(NMI_WINDOW_IRQ);
+TRACE_DEFINE_ENUM(NMI_WINDOW_IRET);
+TRACE_DEFINE_ENUM(NMI_WINDOW_STEP);
+TRACE_DEFINE_ENUM(NMI_WINDOW_STGI);
+TRACE_DEFINE_ENUM(NMI_WINDOW_VNMI);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_IRET);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_IRQ_WINDOW);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_RETURN);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_TIMEOUT);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_FAULT);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_TASK_SWITCH);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_RESTORED);
+TRACE_DEFINE_ENUM(NMI_UNBLOCK_RESET);
+
 /*
  * The interrupted context is recorded before the handler can change it: with
- * an NMI sent to a hung guest this line says where it hung.
+ * an NMI sent to a hung guest this line says where it hung.  @again: the first
+ * attempt was interrupted by an exit.
  */
 TRACE_EVENT(kvm_nmi_inject,
 	TP_PROTO(unsigned int vcpu_id, unsigned long rip, unsigned long rsp,
-		 unsigned long rflags, int cpl, bool l2),
-	TP_ARGS(vcpu_id, rip, rsp, rflags, cpl, l2),
+		 unsigned long rflags, int cpl, bool l2, bool again),
+	TP_ARGS(vcpu_id, rip, rsp, rflags, cpl, l2, again),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
 		__field(int,		cpl)
 		__field(bool,		l2)
+		__field(bool,		again)
 		__field(unsigned long,	rip)
 		__field(unsigned long,	rsp)
 		__field(unsigned long,	rflags)
@@ -62,14 +80,16 @@ TRACE_EVENT(kvm_nmi_inject,
 		__entry->vcpu_id = vcpu_id;
 		__entry->cpl = cpl;
 		__entry->l2 = l2;
+		__entry->again = again;
 		__entry->rip = rip;
 		__entry->rsp = rsp;
 		__entry->rflags = rflags;
 	),
 
-	TP_printk("vcpu %u rip 0x%lx rsp 0x%lx rflags 0x%lx cpl %d level L%d",
+	TP_printk("vcpu %u rip 0x%lx rsp 0x%lx rflags 0x%lx cpl %d level L%d%s",
 		  __entry->vcpu_id, __entry->rip, __entry->rsp,
-		  __entry->rflags, __entry->cpl, __entry->l2 ? 2 : 1)
+		  __entry->rflags, __entry->cpl, __entry->l2 ? 2 : 1,
+		  __entry->again ? " again" : "")
 );
 
 TRACE_EVENT(kvm_nmi_window,

@@ -28,8 +28,10 @@
  * A lone NMI costs the IRET exit; nobody minds that RETIRING is left only at the
  * next exit.  If another NMI waits, the IRET runs under a single step, whose #DB
  * is the window (step.c).  Both exits go straight back into the guest with
- * interrupts off, the second one with the next NMI.  The same step carries an NMI over an interrupt shadow.  (The
- * virtual interrupt window will not do: "sti; cli" closes it before it opens.)
+ * interrupts off, the second one with the next NMI.
+ *
+ * The same step carries an NMI over an interrupt shadow.  (The virtual interrupt
+ * window will not do: "sti; cli" closes it before it opens.)
  *
  * Known hole: a virtual interrupt that AVIC delivers in front of an IRET in
  * RETIRING cannot be told from the IRET's retirement.  It takes a handler that

@@ -117,12 +117,8 @@ static void set_l2_intercept(struct vcpu_svm *svm, int bit, bool wanted)
 
 static void inject_into_l2(struct vcpu_svm *svm)
 {
-	struct kvm_vcpu *vcpu = &svm->vcpu;
-
 	if (trace_kvm_nmi_inject_enabled())
-		trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
-				     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
-				     svm->vmcb->save.cpl, true);
+		svm_nmi_trace_injection(&svm->vcpu, false);
 
 	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
 	svm->nested.ctl.int_ctl &= ~V_NMI_PENDING_MASK;

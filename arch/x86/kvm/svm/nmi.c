@@ -107,6 +107,15 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	}
 }
 
+/* Out of line: reading the registers would cost the usual injection as well. */
+noinline void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again)
+{
+	trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
+			     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
+			     to_svm(vcpu)->vmcb->save.cpl, is_guest_mode(vcpu),
+			     again);
+}
+
 void svm_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -123,9 +132,7 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	}
 
 	if (trace_kvm_nmi_inject_enabled())
-		trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
-				     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
-				     svm->vmcb->save.cpl, is_guest_mode(vcpu));
+		svm_nmi_trace_injection(vcpu, redelivery);
 
 	if (!redelivery)
 		++vcpu->stat.nmi_injections;

@@ -119,6 +119,9 @@ bool nested_vnmi_valid(struct kvm_vcpu *vcpu,
 		       struct vmcb_ctrl_area_cached *control);
 bool nested_vnmi_has_events(struct kvm_vcpu *vcpu, bool for_injection);
 
+/* nmi.c */
+void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again);
+
 /* vnmi.c */
 bool vnmi_supported(void);
 bool vnmi_in_use(struct vcpu_svm *svm);

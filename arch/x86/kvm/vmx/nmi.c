@@ -38,14 +38,9 @@
 /* How long a wait for the next instruction boundary may last at most. */
 #define SHADOW_POLL_NS	(20 * NSEC_PER_USEC)
 
-/*
- * NMI-window exiting is a capability of its own; asking for it on a CPU without
- * it would make VM entry fail.
- */
 static bool has_virtual_nmis(struct vcpu_vmx *vmx)
 {
-	return (pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS) &&
-	       cpu_has_virtual_nmis();
+	return pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS;
 }
 
 /* Every end of blocking comes through here.  @cause: enum nmi_unblock. */
@@ -72,31 +67,37 @@ static void set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
  * STI blocking may or may not keep the CPU from accepting an NMI at VM entry,
  * depending on the model, so it holds NMIs back like MOV SS blocking does.
  */
-bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
+static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
 {
 	u32 blocking = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
 
-	/* The exit to L1 is not held back by what blocks NMIs within L2. */
-	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
-		return false;
-
-	if (has_virtual_nmis(to_vmx(vcpu)))
+	if (has_virtual_nmis(vmx))
 		blocking |= GUEST_INTR_STATE_NMI;
-	else if (soft_vnmi_blocked(vcpu))
+	else if (soft_vnmi_blocked(&vmx->vcpu))
 		return true;
 
 	return vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & blocking;
 }
 
+/* The exit to L1 is not held back by what blocks NMIs within L2. */
+bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
+{
+	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
+		return false;
+
+	return blocked_here(to_vmx(vcpu));
+}
+
 /* Returns 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once. */
 int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
-	bool to_l1 = is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu);
-
-	if (to_vmx(vcpu)->nested.nested_run_pending || (for_injection && to_l1))
+	if (to_vmx(vcpu)->nested.nested_run_pending)
 		return -EBUSY;
 
-	return vmx_nmi_blocked(vcpu) ? 0 : 1;
+	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
+		return for_injection ? -EBUSY : 1;
+
+	return !blocked_here(to_vmx(vcpu));
 }
 
 bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu)
@@ -140,21 +141,31 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	}
 }
 
+/* Out of line: reading the registers would cost the usual injection as well. */
+static noinline void trace_injection(struct kvm_vcpu *vcpu)
+{
+	trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
+			     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
+			     vmx_get_cpl(vcpu), is_guest_mode(vcpu),
+			     to_vmx(vcpu)->nmi.redelivery);
+}
+
 void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	bool virtual_nmis = has_virtual_nmis(vmx);
 
 	if (trace_kvm_nmi_inject_enabled())
-		trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
-				     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
-				     vmx_get_cpl(vcpu),
-				     is_guest_mode(vcpu));
+		trace_injection(vcpu);
 
-	++vcpu->stat.nmi_injections;
+	/* An attempt that was interrupted has been counted. */
+	if (likely(!vmx->nmi.redelivery))
+		++vcpu->stat.nmi_injections;
+	vmx->nmi.redelivery = false;
 	vmx->nmi.since = rdtsc();
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 
-	if (!has_virtual_nmis(vmx))
+	if (!virtual_nmis)
 		soft_vnmi_inject(vmx);
 
 	if (vmx->rmode.vm86_active) {
@@ -163,7 +174,7 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 		 * software, so nothing but software can block NMIs.
 		 */
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);
-		if (has_virtual_nmis(vmx))
+		if (virtual_nmis)
 			set_blocking_bit(vmx, true);
 		return;
 	}
@@ -207,6 +218,7 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 	wait_for_end_of_sti(vmx);
 }
 
+/* The exit handler, for what vmx_nmi_exit() leaves. */
 int handle_nmi_window(struct kvm_vcpu *vcpu)
 {
 	exec_controls_clearbit(to_vmx(vcpu), CPU_BASED_NMI_WINDOW_EXITING);
@@ -239,6 +251,7 @@ static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 			return false;
 		vmx->nmi.iret_fault = vmx->loaded_vmcs;
 		vmx->nmi.iret_fault_vector = info & INTR_INFO_VECTOR_MASK;
+		vmx->nmi.enter = true;
 		return true;
 	case EXIT_REASON_EPT_VIOLATION:
 	case EXIT_REASON_PML_FULL:
@@ -250,18 +263,35 @@ static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 }
 
 /*
+ * May an exit go straight back into the guest?  Not with L1 or user space
+ * looking on.
+ */
+static bool nobody_watches(struct kvm_vcpu *vcpu)
+{
+	return !is_guest_mode(vcpu) && !vcpu->guest_debug;
+}
+
+/* See the end of vmx_exit_handlers_fastpath(), and deliver(). */
+void vmx_nmi_reenter(struct vcpu_vmx *vmx)
+{
+	vmx->nmi.reenter = true;
+	vmx->nmi.enter = true;
+}
+
+/*
  * After each exit unless NMIs are known to be open, before the exit's vectoring
  * information is turned back into events.
  */
 void vmx_nmi_exit(struct vcpu_vmx *vmx)
 {
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
 	if (!has_virtual_nmis(vmx)) {
 		soft_vnmi_exit(vmx);
 		return;
 	}
 
-	vmx->nmi.iret_fault = NULL;
-	if (iret_did_not_retire(vmx)) {
+	if (unlikely(iret_did_not_retire(vmx))) {
 		set_blocking_bit(vmx, true);
 		return;
 	}
@@ -272,38 +302,84 @@ void vmx_nmi_exit(struct vcpu_vmx *vmx)
 	vmx->loaded_vmcs->nmi_known_unmasked = true;
 
 	/* An NMI on its way into the guest is going to be injected again. */
-	if (is_intr_type(vmx->idt_vectoring_info, INTR_TYPE_NMI_INTR))
-		return;
+	if (trace_kvm_nmi_unblock_enabled() &&
+	    !is_intr_type(vmx->idt_vectoring_info, INTR_TYPE_NMI_INTR))
+		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_IRET);
 
-	vmx_nmi_unblocked(vmx, NMI_UNBLOCK_IRET);
+	if (vmx->exit_reason.basic == EXIT_REASON_NMI_WINDOW &&
+	    nobody_watches(vcpu)) {
+		exec_controls_clearbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
+		++vcpu->stat.nmi_window_exits;
+		vmx_nmi_reenter(vmx);
+	}
 }
 
 /*
- * Before each entry unless NMIs are known to be open.  An IRET that faulted has
- * unblocked NMIs for good if its fault goes to the guest; the blocking that
- * vmx_nmi_exit() put back is right only for an IRET that runs again.
+ * The last exit went straight back here, because it had nothing to do but to
+ * open the window.  Nothing else can have become deliverable: whatever comes up
+ * is a request, and common code looks at requests before it enters.  If it had
+ * to, the NMI may be gone or something else be in front of it.
  */
-void vmx_nmi_enter(struct vcpu_vmx *vmx)
+static void deliver(struct vcpu_vmx *vmx)
 {
-	u32 event, fault;
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+	int allowed;
 
-	if (!has_virtual_nmis(vmx)) {
-		soft_vnmi_enter(vmx);
+	vmx->nmi.reenter = false;
+	if (!vcpu->arch.nmi_pending)
+		return;
+
+	/* A frame in memory is not to be written with interrupts off. */
+	allowed = vmx->rmode.vm86_active || vmx->emulation_required ||
+		  vcpu->arch.smi_pending || !nobody_watches(vcpu) ||
+		  (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK) ?
+		  -EBUSY : vmx_nmi_allowed(vcpu, true);
+	if (allowed < 0) {
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+		smp_send_reschedule(vcpu->cpu);
 		return;
 	}
 
-	if (likely(!vmx->nmi.iret_fault))
-		return;
+	if (allowed) {
+		--vcpu->arch.nmi_pending;
+		vcpu->arch.nmi_injected = true;
+		vmx_inject_nmi(vcpu);
+	}
+	if (vcpu->arch.nmi_pending)
+		vmx_enable_nmi_window(vcpu);
+}
 
-	fault = vmx->nmi.iret_fault_vector | INTR_TYPE_HARD_EXCEPTION |
-		INTR_INFO_VALID_MASK;
-	event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
+/*
+ * An IRET that faulted has unblocked NMIs for good if its fault goes to the
+ * guest; the blocking that vmx_nmi_exit() put back is right only for an IRET
+ * that runs again.
+ */
+static void look_at_iret_fault(struct vcpu_vmx *vmx)
+{
+	u32 fault = vmx->nmi.iret_fault_vector | INTR_TYPE_HARD_EXCEPTION |
+		    INTR_INFO_VALID_MASK;
+	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
+
 	if (vmx->nmi.iret_fault == vmx->loaded_vmcs &&
 	    (event & ~INTR_INFO_DELIVER_CODE_MASK) == fault) {
 		set_blocking_bit(vmx, false);
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_FAULT);
 	}
 	vmx->nmi.iret_fault = NULL;
+}
+
+/* Before an entry if there is something to decide, interrupts off. */
+void vmx_nmi_enter(struct vcpu_vmx *vmx)
+{
+	vmx->nmi.enter = false;
+
+	if (vmx->nmi.reenter)
+		deliver(vmx);
+
+	if (!has_virtual_nmis(vmx))
+		soft_vnmi_enter(vmx);
+	else if (vmx->nmi.iret_fault)
+		look_at_iret_fault(vmx);
 }
 
 /*
@@ -316,6 +392,7 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	vcpu->arch.nmi_injected = true;
+	vmx->nmi.redelivery = true;
 	if (has_virtual_nmis(vmx)) {
 		set_blocking_bit(vmx, false);
 	} else {
@@ -337,6 +414,18 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 		set_blocking_bit(vmx, true);
 	else
 		soft_vnmi_inject(vmx);
+}
+
+/*
+ * The exit handler of the host's own NMIs and machine checks, which have been
+ * handled.  Some CPUs report the blocking of physical NMIs with such an exit;
+ * without virtual NMIs the bit would block them in the guest from now on.
+ */
+int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
+{
+	if (!has_virtual_nmis(to_vmx(vcpu)))
+		vmcs_clear_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
+	return 1;
 }
 
 /*
@@ -362,6 +451,7 @@ void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility)
 	}
 	vmcs_write32(GUEST_INTERRUPTIBILITY_INFO, interruptibility);
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
+	vmx->nmi.enter = true;
 }
 
 /* The interruptibility state of L2 as L1 is to see it. */
@@ -372,6 +462,8 @@ u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
 	if (!has_virtual_nmis(vmx) && vmx->loaded_vmcs->soft_nmi_blocked)
 		interruptibility |= GUEST_INTR_STATE_NMI;
 
+	/* L1's own soft blocking comes back into play. */
+	vmx->nmi.enter = true;
 	return interruptibility;
 }
 
@@ -407,6 +499,8 @@ void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	vmx->nmi.iret_fault = NULL;
+	vmx->nmi.reenter = false;
+	vmx->nmi.redelivery = false;
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 	if (has_virtual_nmis(vmx))
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESET);

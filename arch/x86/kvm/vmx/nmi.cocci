@@ -6,18 +6,21 @@
 /// "NMIs are known to be open" flag of the VMCS, and calls where an NMI leaves
 /// the beaten track: an aborted delivery, a task gate, INIT and RESET.
 ///
+/// An exit that has only opened a window goes straight back into the guest with
+/// the NMI that waited for it.
+///
 /// One rule now decides for all exits whether an IRET did not retire, so the
 /// handlers of EPT violations, PML-full and notify exits lose theirs.
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
 //# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
-//# matches: create 1 free 1 reset 1 own_db 1 keep_mov_dr 1
+//# matches: create 1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
 //# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 shared 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
 
 @take_out@
-symbol vcpu, vmx, gpa, ex_no, intr_info, true, false, enable_vnmi;
+symbol vcpu, vmx, gpa, intr_info, true, false, enable_vnmi;
 type T;
 identifier fn =~ "^(vmx_enable_nmi_window|vmx_inject_nmi|vmx_get_nmi_mask|vmx_set_nmi_mask|vmx_nmi_blocked|vmx_nmi_allowed|handle_nmi_window|vmx_recover_nmi_blocking)$";
 parameter list params;
@@ -65,7 +68,7 @@ position p;
 - if (unlikely(!enable_vnmi &&
 -	      vmx->loaded_vmcs->soft_vnmi_blocked))
 -	vmx->loaded_vmcs->entry_time = ktime_get@p();
-+ if (unlikely(!vmx->loaded_vmcs->nmi_known_unmasked))
++ if (unlikely(vmx->nmi.enter))
 +	vmx_nmi_enter(vmx);
 
 @exit@
@@ -168,15 +171,6 @@ position p;
 + void vmx_clear_hlt(struct kvm_vcpu *vcpu)
   { ... }
 
-@own_db@
-position p;
-@@
-+ if (vmx->nmi.own_db) {
-+	vmx->nmi.own_db = false;
-+	return 1;
-+ }
-  ex_no = intr_info & INTR_INFO_VECTOR_MASK@p;
-
 @keep_mov_dr@
 position p;
 @@
@@ -185,4 +179,24 @@ position p;
   {
 	exec_controls_clearbit@p(to_vmx(vcpu), CPU_BASED_MOV_DR_EXITING);
 	...
+  }
+
+@host_event@
+position p;
+@@
+  if (is_machine_check(intr_info) || is_nmi@p(intr_info))
+-	return 1;
++	return vmx_nmi_host_event(vcpu);
+
+@fastpath@
+expression E;
+position p;
+@@
+  switch (E) {
+  case EXIT_REASON_MSR_WRITE:
+	return handle_fastpath_set_msr_irqoff@p(vcpu);
+  ...
+  default:
+-	return EXIT_FASTPATH_NONE;
++	return to_vmx(vcpu)->nmi.reenter ? EXIT_FASTPATH_REENTER_GUEST : EXIT_FASTPATH_NONE;
   }

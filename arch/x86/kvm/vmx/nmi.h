@@ -33,6 +33,9 @@ struct return_breakpoint {
  * bit where virtual NMIs are on, loaded_vmcs.soft_nmi_blocked elsewhere.
  */
 struct vmx_nmi {
+	bool enter;			/* vmx_nmi_enter() has work */
+	bool reenter;			/* the last exit goes straight back */
+	bool redelivery;		/* the NMI to be injected is not a new one */
 	u64 since;			/* TSC of the injection, 0: not blocked */
 	/* The VMCS whose last exit was a fault of IRET, and the vector */
 	struct loaded_vmcs *iret_fault;
@@ -42,7 +45,6 @@ struct vmx_nmi {
 	bool waiting;			/* soft vNMI: an NMI waits, time counts */
 	ktime_t mark;			/* time has been counted up to here */
 	s64 waited_ns;			/* guest and halted time since it waits */
-	bool own_db;			/* the last exit is the breakpoint's alone */
 	struct return_breakpoint ret;
 };
 
@@ -62,6 +64,7 @@ void vmx_nmi_exit(struct vcpu_vmx *vmx);
 void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu);
 int handle_nmi_window(struct kvm_vcpu *vcpu);
+int vmx_nmi_host_event(struct kvm_vcpu *vcpu);
 
 /* Defined in vmx.c, called by nmi.c */
 void vmx_clear_hlt(struct kvm_vcpu *vcpu);
@@ -72,8 +75,11 @@ void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu);
 void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility);
 u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx);
 
-/* soft_vnmi.c, called by nmi.c for a VMCS without virtual NMIs */
+/* nmi.c, called by soft_vnmi.c and return_breakpoint.c */
 void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause);
+void vmx_nmi_reenter(struct vcpu_vmx *vmx);
+
+/* soft_vnmi.c, called by nmi.c for a VMCS without virtual NMIs */
 void soft_vnmi_inject(struct vcpu_vmx *vmx);
 void soft_vnmi_block(struct vcpu_vmx *vmx);
 bool soft_vnmi_blocked(struct kvm_vcpu *vcpu);

@@ -111,6 +111,24 @@ static int free_slot(unsigned long dr7)
 	return NOT_LENT;
 }
 
+static void write_slot(int slot, unsigned long address)
+{
+	switch (slot) {
+	case 0:
+		set_debugreg(address, 0);
+		break;
+	case 1:
+		set_debugreg(address, 1);
+		break;
+	case 2:
+		set_debugreg(address, 2);
+		break;
+	default:
+		set_debugreg(address, 3);
+		break;
+	}
+}
+
 /* The CPU's debug registers have been loaded for the guest, if it uses any. */
 static void lend(struct vcpu_vmx *vmx, int slot)
 {
@@ -118,30 +136,24 @@ static void lend(struct vcpu_vmx *vmx, int slot)
 	unsigned long dr7 = vmx->vcpu.arch.dr7;
 
 	set_debugreg(0, 7);
-	switch (slot) {
-	case 0:
-		set_debugreg(bp->address, 0);
-		break;
-	case 1:
-		set_debugreg(bp->address, 1);
-		break;
-	case 2:
-		set_debugreg(bp->address, 2);
-		break;
-	default:
-		set_debugreg(bp->address, 3);
-		break;
-	}
+	write_slot(slot, bp->address);
 
 	/* Type and length 0: instruction execution. */
 	vmcs_writel(GUEST_DR7, (dr7 & ~dr7_control(slot)) | dr7_enable(slot));
 	bp->slot = slot;
 }
 
+/*
+ * An exit that goes straight back does not load the guest's debug registers
+ * again, and a slot that is not enabled may still be reported as a match.
+ */
 static void take_back(struct vcpu_vmx *vmx)
 {
+	struct return_breakpoint *bp = &vmx->nmi.ret;
+
+	write_slot(bp->slot, vmx->vcpu.arch.eff_db[bp->slot]);
 	vmcs_writel(GUEST_DR7, vmx->vcpu.arch.dr7);
-	vmx->nmi.ret.slot = NOT_LENT;
+	bp->slot = NOT_LENT;
 }
 
 /* Interrupts are off, VM entry is next. */
@@ -241,7 +253,6 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 	int slot = bp->slot;
 	bool returned;
 
-	vmx->nmi.own_db = false;
 	if (!bp->armed || is_guest_mode(&vmx->vcpu))
 		return false;
 
@@ -259,7 +270,7 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 		return returned;
 
 	if (!causes_of_guest(vmx, returned)) {
-		vmx->nmi.own_db = true;
+		vmx_nmi_reenter(vmx);
 		clear_rf();
 	}
 	if (!returned) {

@@ -80,6 +80,8 @@ static s64 time_left(struct vmx_nmi *nmi)
 void soft_vnmi_block(struct vcpu_vmx *vmx)
 {
 	vmx->loaded_vmcs->soft_nmi_blocked = true;
+	vmx->loaded_vmcs->nmi_known_unmasked = false;
+	vmx->nmi.enter = true;
 	vmx->nmi.waiting = false;
 	vmx->nmi.since = rdtsc();
 }
@@ -103,7 +105,7 @@ void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
 		/* If it is just firing it finds nothing to do. */
 		hrtimer_try_to_cancel(&vmx->nmi.timer);
 	}
-	if (vcpu->arch.nmi_pending)
+	if (vcpu->arch.nmi_pending && !vmx->nmi.reenter)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	vmx_nmi_unblocked(vmx, cause);
 }
@@ -179,6 +181,8 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 	if (!vmx->loaded_vmcs->soft_nmi_blocked)
 		return;
 
+	vmx->nmi.enter = true;
+
 	/* What L1 injects into L2 is L1's, to the letter. */
 	if (!vmx->emulation_required && !is_guest_mode(&vmx->vcpu) &&
 	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
@@ -209,8 +213,10 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 	    NMI_AS_EXCEPTION)
 		vmx->idt_vectoring_info = NMI_EVENT;
 
-	if (!vmx->loaded_vmcs->soft_nmi_blocked)
+	if (!vmx->loaded_vmcs->soft_nmi_blocked) {
+		vmx->loaded_vmcs->nmi_known_unmasked = true;
 		return;
+	}
 
 	returned = return_breakpoint_exit(vmx);
 	if (is_smm(&vmx->vcpu))
