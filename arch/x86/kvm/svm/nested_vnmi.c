@@ -129,6 +129,16 @@ static void inject_into_l2(struct vcpu_svm *svm)
  * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
  * would do at the first boundary, or see to it that there is an exit at the
  * boundary at which it can be done.
+/*
+ * An NMI for L1 that has waited for VMRUN to set GIF makes L2 exit before it
+ * takes a V_NMI.  Common code has asked for an immediate exit.
+ */
+static bool l1_goes_first(struct vcpu_svm *svm)
+{
+	return svm->nested.nested_run_pending && svm->vcpu.arch.nmi_pending &&
+	       !svm_nmi_blocked(&svm->vcpu);
+}
+
  */
 void nested_vnmi_enter(struct vcpu_svm *svm)
 {
@@ -145,7 +155,8 @@ void nested_vnmi_enter(struct vcpu_svm *svm)
 
 	if (window->state == NMI_RETIRING) {
 		svm->nmi.step = true;
-	} else if (l2_pending(svm) && window->state == NMI_OPEN && l2_gif(svm)) {
+	} else if (l2_pending(svm) && window->state == NMI_OPEN && l2_gif(svm) &&
+		   !l1_goes_first(svm)) {
 		if (!boundary)
 			smp_send_reschedule(svm->vcpu.cpu);
 		else if (l2_shadow(svm))
