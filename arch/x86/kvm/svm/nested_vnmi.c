@@ -103,8 +103,12 @@ bool nested_vnmi_has_events(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	return !for_injection && nested_vnmi_emulated(svm) && l2_pending(svm) &&
-	       svm->nmi.l2.state == NMI_OPEN && l2_gif(svm);
+	/*
+	 * A V_NMI that met the shadow in front of HLT, with the CPU's vNMI as
+	 * well.  For injection there is nothing to do: the next entry does it.
+	 */
+	return !for_injection && nested_vnmi_used(svm) && l2_pending(svm) &&
+	       !(svm->nested.ctl.int_ctl & V_NMI_BLOCKING_MASK) && l2_gif(svm);
 }
 
 static void set_l2_intercept(struct vcpu_svm *svm, int bit, bool wanted)
