@@ -130,10 +130,6 @@ static void inject_into_l2(struct vcpu_svm *svm)
 }
 
 /*
- * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
- * would do at the first boundary, or see to it that there is an exit at the
- * boundary at which it can be done.
-/*
  * An NMI for L1 that has waited for VMRUN to set GIF makes L2 exit before it
  * takes a V_NMI.  Common code has asked for an immediate exit.
  */
@@ -143,6 +139,10 @@ static bool l1_goes_first(struct vcpu_svm *svm)
 	       !svm_nmi_blocked(&svm->vcpu);
 }
 
+/*
+ * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
+ * would do at the first boundary, or see to it that there is an exit at the
+ * boundary at which it can be done.
  */
 void nested_vnmi_enter(struct vcpu_svm *svm)
 {
@@ -194,8 +194,7 @@ int nested_vnmi_stgi(struct kvm_vcpu *vcpu)
 /* V_NMI_MASK as L1 and user space are to see it. */
 void nested_vnmi_sync(struct vcpu_svm *svm)
 {
-	/* A delivery that was interrupted has not masked NMIs. */
-	if (svm->nmi.l2.state != NMI_OPEN && !svm->vcpu.arch.nmi_injected)
+	if (svm->nmi.l2.state != NMI_OPEN)
 		svm->nested.ctl.int_ctl |= V_NMI_BLOCKING_MASK;
 	else
 		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
@@ -236,6 +235,9 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 		iret_window_block(svm, &svm->nmi.l1);
 
 	if (nested_vnmi_emulated(svm)) {
+		/* A delivery that was interrupted has not masked NMIs. */
+		if (svm->vcpu.arch.nmi_injected)
+			svm->nmi.l2.state = NMI_OPEN;
 		nested_vnmi_sync(svm);
 		svm->nmi.l2.state = NMI_OPEN;
 	} else if (!nested_vnmi_used(svm) &&

@@ -154,8 +154,7 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 
 	vcpu->arch.nmi_injected = true;
 	svm->nmi.redelivery = true;
-	if (!is_guest_mode(vcpu) && vnmi_in_use(svm))
-		vnmi_set_masked(svm, true);
+	vnmi_set_masked_now(svm, true);
 }
 
 /* kvm_task_switch() returned @ret for a switch of @reason. */
@@ -174,9 +173,11 @@ int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
 	 */
 	if (window->state == NMI_RETIRING)
 		iret_window_open(svm, window, NMI_UNBLOCK_TASK_SWITCH);
-	else if (!is_guest_mode(vcpu) && vnmi_in_use(svm))
-		svm_set_nmi_mask(vcpu, false);
+	else
+		vnmi_set_masked_now(svm, false);
 
+	if (vcpu->arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return ret;
 }
 

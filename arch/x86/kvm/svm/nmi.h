@@ -128,6 +128,7 @@ bool vnmi_in_use(struct vcpu_svm *svm);
 void vnmi_enable(struct vcpu_svm *svm);
 bool vnmi_masked(struct vcpu_svm *svm);
 void vnmi_set_masked(struct vcpu_svm *svm, bool masked);
+void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked);
 void vnmi_wait(struct vcpu_svm *svm);
 void vnmi_lend(struct vcpu_svm *svm);
 void vnmi_take_back(struct vcpu_svm *svm);

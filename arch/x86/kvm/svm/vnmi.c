@@ -77,15 +77,28 @@ bool vnmi_masked(struct vcpu_svm *svm)
 	return svm->vmcb01.ptr->control.int_ctl & V_NMI_BLOCKING_MASK;
 }
 
+static void set_masked(struct vmcb *vmcb, bool masked)
+{
+	if (masked)
+		vmcb->control.int_ctl |= V_NMI_BLOCKING_MASK;
+	else
+		vmcb->control.int_ctl &= ~V_NMI_BLOCKING_MASK;
+	vmcb_mark_dirty(vmcb, VMCB_INTR);
+}
+
 void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
 {
-	struct vmcb *vmcb01 = svm->vmcb01.ptr;
+	set_masked(svm->vmcb01.ptr, masked);
+}
 
-	if (masked)
-		vmcb01->control.int_ctl |= V_NMI_BLOCKING_MASK;
-	else
-		vmcb01->control.int_ctl &= ~V_NMI_BLOCKING_MASK;
-	vmcb_mark_dirty(vmcb01, VMCB_INTR);
+/*
+ * The latch of what runs now, which may be L2, where the CPU keeps it.  Until
+ * the next exit L1 and user space see L2's bit as the CPU has left it.
+ */
+void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked)
+{
+	if (svm->vmcb->control.int_ctl & V_NMI_ENABLE_MASK)
+		set_masked(svm->vmcb, masked);
 }
 
 /* An NMI is pending and cannot be injected.  Good for one entry. */
