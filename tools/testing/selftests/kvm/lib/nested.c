@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The hypervisor of the nested vNMI tests, see nmi_nested.h. */
+#include "nmi_nested.h"
+
+struct l2_start l2_start;
+struct svm_test_data *l1_svm;
+struct l2_exit l2_exits[NR_EXITS];
+uint32_t nr_l2_exits;
+uint64_t l2_pushed;
+
+static char l2_stack[4096] __aligned(4096);
+static uint32_t l2_in_nmi;
+static bool l2_ended;
+
+/* --- guest side --------------------------------------------------------- */
+
+void prepare_l2(void)
+{
+	struct vmcb_control_area *control = &l1_svm->vmcb->control;
+
+	x2apic_enable();
+	generic_svm_setup(l1_svm, l2_start.rip, l2_stack + sizeof(l2_stack) - 8);
+	control->intercept |= l2_start.intercepts;
+	if (!l2_start.ignore_nmi)
+		control->intercept |= 1ull << INTERCEPT_NMI;
+	control->intercept_exceptions = l2_start.exceptions;
+	control->int_ctl = l2_start.int_ctl;
+	control->int_state = l2_start.int_state;
+	control->event_inj = l2_start.event_inj;
+	l1_svm->vmcb->save.rflags = RFLAGS_FIXED;
+}
+
+static void swap_levels(void)
+{
+	uint32_t other = l2_in_nmi;
+
+	l2_in_nmi = guest_log.in_nmi;
+	guest_log.in_nmi = other;
+}
+
+const struct l2_exit *run_l2(void)
+{
+	struct vmcb *vmcb = l1_svm->vmcb;
+	struct l2_exit *exit = &l2_exits[nr_l2_exits++ % NR_EXITS];
+
+	swap_levels();
+	run_guest(vmcb, l1_svm->vmcb_gpa);
+	swap_levels();
+
+	*exit = (struct l2_exit) {
+		.code = vmcb->control.exit_code,
+		.int_ctl = vmcb->control.int_ctl,
+		.int_info = vmcb->control.exit_int_info,
+		.nr_nmis = guest_log.nr_nmis,
+		.rip = vmcb->save.rip,
+	};
+	vmcb->control.event_inj = 0;
+	if (exit->code == SVM_EXIT_VMMCALL)
+		vmcb->save.rip += 3;
+	return exit;
+}
+
+/*
+ * An exit for a page that L0 has not mapped yet ends an interrupt shadow in QEMU,
+ * whose VMRUN does not load one: let L2 touch its pages before it counts.
+ */
+void warm_l2_up(void)
+{
+	struct vmcb *vmcb = l1_svm->vmcb;
+	struct vmcb before = *vmcb;
+
+	vmcb->control.int_ctl = 0;
+	vmcb->control.int_state = 0;
+	vmcb->control.event_inj = 0;
+	vmcb->save.rip = (uint64_t)l2_nop;
+	run_l2_to_end();
+	*vmcb = before;
+	nr_l2_exits = 0;
+	l2_ended = false;
+}
+
+void run_l2_to_end(void)
+{
+	while (run_l2()->code == SVM_EXIT_VMMCALL && !l2_ended)
+		;
+}
+
+void l2_end(void)
+{
+	l2_ended = true;
+	vmmcall();
+}
+
+/* --- host side ---------------------------------------------------------- */
+
+struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
+			   void (*on_event)(struct guest_regs *regs))
+{
+	struct kvm_vcpu *vcpu = create_vm(l1, on_event);
+	vm_vaddr_t gva;
+
+	vcpu_alloc_svm(vcpu->vm, &gva);
+	l1_svm = (struct svm_test_data *)gva;
+	l2_start = *start;
+	sync_global_to_guest(vcpu->vm, l1_svm);
+	sync_global_to_guest(vcpu->vm, l2_start);
+	return vcpu;
+}
+
+const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	sync_global_from_guest(vcpu->vm, l2_exits);
+	sync_global_from_guest(vcpu->vm, nr_l2_exits);
+	if (nr_l2_exits < nr || nr_l2_exits > NR_EXITS)
+		FAIL("L1 has seen %u exits of L2, expected %u", nr_l2_exits, nr);
+	return l2_exits;
+}
+
+struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
+{
+	struct kvm_x86_state *state = vcpu_save_state(vcpu);
+	struct kvm_vm *vm = vcpu->vm;
+
+	kvm_vm_release(vm);
+	vcpu = vm_recreate_with_one_vcpu(vm);
+	vcpu_load_state(vcpu, state);
+	kvm_x86_state_cleanup(state);
+	return vcpu;
+}
+
+uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu)
+{
+	union {
+		struct kvm_nested_state state;
+		char space[16384];
+	} nested = { .state.size = sizeof(nested) };
+	struct vmcb *vmcb12;
+
+	vcpu_nested_state_get(vcpu, &nested.state);
+	if (!(nested.state.flags & KVM_STATE_NESTED_GUEST_MODE))
+		FAIL("L2 does not run: nested state has flags 0x%x", nested.state.flags);
+	vmcb12 = (struct vmcb *)nested.state.data.svm[0].vmcb12;
+	return vmcb12->control.int_ctl & V_NMI_STATE;
+}
