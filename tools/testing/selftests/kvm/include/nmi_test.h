@@ -78,6 +78,12 @@ bool vendor_param(const char *name, char *value, size_t size);
  */
 void require_window_with_irqs_off(void);
 
+/*
+ * Without an NMI window nothing makes an exit at the end of an interrupt shadow,
+ * unless it is an IRQ window. Soft vNMI looks again after some microseconds.
+ */
+void require_shadow_tracked(uint64_t rflags);
+
 /* For promises about the IRET itself, which only hardware keeps. */
 void require_iret_tracked(void);
 

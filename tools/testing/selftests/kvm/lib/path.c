@@ -52,6 +52,12 @@ void require_window_with_irqs_off(void)
 		skip("soft vNMI without return breakpoint opens the window with IRQs on only");
 }
 
+void require_shadow_tracked(uint64_t rflags)
+{
+	if (nmi_path() == VMX_SOFT && !(rflags & RFLAGS_IF))
+		skip("soft vNMI finds the end of a shadow with IRQs off by a timer");
+}
+
 void require_iret_tracked(void)
 {
 	if (nmi_path() == VMX_SOFT)

@@ -217,6 +217,8 @@ static void rf_is_popped(void)
 	if (on_qemu_tcg())
 		skip("QEMU TCG loses the RF that an IRET pops which itself runs with RF");
 	breakpoint = (uint64_t)guest_stop_next;
+	/* It holds soft vNMI's own breakpoint back as well. */
+	require_iret_tracked();
 	frame_flags = RFLAGS_RF;
 	vcpu = run_with(event_entry_2, true);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, guest_stop_next },

@@ -64,9 +64,11 @@ asm(".pushsection .text\n"
  */
 static struct kvm_vcpu *stop_at(char *insn, uint64_t rflags, struct kvm_regs *regs)
 {
-	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
 	struct kvm_vcpu_events events;
+	struct kvm_vcpu *vcpu;
 
+	require_shadow_tracked(rflags);
+	vcpu = create_vm(guest, on_event);
 	run_to(vcpu, STAGE_READY);
 	finish_stage(vcpu);
 	sync_global_to_guest(vcpu->vm, fixup);

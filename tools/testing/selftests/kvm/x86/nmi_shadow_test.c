@@ -50,9 +50,10 @@ static struct kvm_vcpu *stop_in_shadow(void (*guest_code)(void), uint64_t with_f
 
 static void check_one_instruction_later(uint64_t with_flags, uint8_t shadow)
 {
-	struct kvm_vcpu *vcpu = stop_in_shadow(guest, with_flags, shadow);
-	const struct event_log *log = read_log(vcpu);
+	const struct event_log *log;
 
+	require_shadow_tracked(with_flags);
+	log = read_log(stop_in_shadow(guest, with_flags, shadow));
 	CHECK_EQ(log->nr, 1);
 	CHECK_EQ(nmi_nr(log, 1)->rbx, 1);
 	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)guest_stop_next + INC_RBX_SIZE);
