@@ -69,6 +69,9 @@ enum nmi_path { VMX_VIRTUAL_NMIS, VMX_SOFT, SVM_VNMI, SVM_IRET };
 
 enum nmi_path nmi_path(void);
 
+/* There are others that serve /dev/kvm, and promise nothing of what is tested. */
+bool vendor_module_loaded(void);
+
 /* Reads a parameter of the loaded vendor module; false when it has none. */
 bool vendor_param(const char *name, char *value, size_t size);
 

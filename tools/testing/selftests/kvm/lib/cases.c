@@ -147,6 +147,8 @@ int run_cases(const struct test_case *cases, unsigned int nr)
 	ksft_print_header();
 	if (access("/dev/kvm", R_OK | W_OK))
 		ksft_exit_skip("/dev/kvm: %s\n", strerror(errno));
+	if (!vendor_module_loaded())
+		ksft_exit_skip("neither kvm_intel nor kvm_amd is loaded\n");
 
 	ksft_set_plan(nr);
 	for (i = 0; i < nr; i++)

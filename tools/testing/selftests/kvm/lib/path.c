@@ -26,6 +26,11 @@ static bool is_intel(void)
 	return !access("/sys/module/kvm_intel", F_OK);
 }
 
+bool vendor_module_loaded(void)
+{
+	return is_intel() || !access("/sys/module/kvm_amd", F_OK);
+}
+
 bool vendor_param(const char *name, char *value, size_t size)
 {
 	return read_param(is_intel() ? "kvm_intel" : "kvm_amd", name, value, size);
