@@ -263,19 +263,30 @@ static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 }
 
 /*
- * May an exit go straight back into the guest?  Not with L1 or user space
- * looking on.
+ * May an exit go straight back into the guest with the NMI that waits?  Not with
+ * L1 or user space looking on, nor behind an SMI; and a frame in memory is not to
+ * be written with interrupts off.
  */
-static bool nobody_watches(struct kvm_vcpu *vcpu)
+static bool can_deliver(struct vcpu_vmx *vmx)
 {
-	return !is_guest_mode(vcpu) && !vcpu->guest_debug;
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	return !is_guest_mode(vcpu) && !vcpu->guest_debug &&
+	       !vcpu->arch.smi_pending && !vmx->rmode.vm86_active &&
+	       !vmx->emulation_required;
 }
 
-/* See the end of vmx_exit_handlers_fastpath(), and deliver(). */
+/*
+ * The exit has nothing to do but to look at an NMI that may wait: it goes straight
+ * back to deliver(), or through common code if that is not possible.
+ * See the end of vmx_exit_handlers_fastpath().
+ */
 void vmx_nmi_reenter(struct vcpu_vmx *vmx)
 {
 	vmx->nmi.reenter = true;
 	vmx->nmi.enter = true;
+	if (vmx->vcpu.arch.nmi_pending && !can_deliver(vmx))
+		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
 }
 
 /*
@@ -307,7 +318,7 @@ void vmx_nmi_exit(struct vcpu_vmx *vmx)
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_IRET);
 
 	if (vmx->exit_reason.basic == EXIT_REASON_NMI_WINDOW &&
-	    nobody_watches(vcpu)) {
+	    can_deliver(vmx)) {
 		exec_controls_clearbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
 		++vcpu->stat.nmi_window_exits;
 		vmx_nmi_reenter(vmx);
@@ -329,9 +340,7 @@ static void deliver(struct vcpu_vmx *vmx)
 	if (!vcpu->arch.nmi_pending)
 		return;
 
-	/* A frame in memory is not to be written with interrupts off. */
-	allowed = vmx->rmode.vm86_active || vmx->emulation_required ||
-		  vcpu->arch.smi_pending || !nobody_watches(vcpu) ||
+	allowed = !can_deliver(vmx) ||
 		  (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK) ?
 		  -EBUSY : vmx_nmi_allowed(vcpu, true);
 	if (allowed < 0) {
