@@ -28,6 +28,7 @@
 #define HPET_COUNTER	0x0f0
 #define HPET_TIMER	0x140		/* the third */
 #define TIMER_ENABLED	BIT(2)
+#define TIMER_32_BIT	BIT(8)		/* compare as much as is written */
 #define TIMER_ROUTE(n)	((n) << 9)
 #define HPET_ROUTES	0x144		/* inputs it can be routed to */
 #define HPET_COMPARATOR	0x148
@@ -103,7 +104,7 @@ static int start(void)
 
 	ioapic_write(IOAPIC_ENTRY(pin) + 1, cpu_physical_id(smp_processor_id()) << 24);
 	ioapic_write(IOAPIC_ENTRY(pin), ENTRY_NMI);
-	writel(TIMER_ROUTE(pin) | TIMER_ENABLED, hpet + HPET_TIMER);
+	writel(TIMER_ROUTE(pin) | TIMER_32_BIT | TIMER_ENABLED, hpet + HPET_TIMER);
 	set_next();
 	return 0;
 }
