@@ -14,6 +14,7 @@ class Result:
     test: str               # the program, "" for what is none's
     claim: str              # what the case says it shows
     comments: tuple = ()    # what was printed ahead of a failure
+    number: int = 0         # of the case in its program, 0: of the program as a whole
 
     def lines(self, where):
         """For the reader: the result, and below a failure what led to it."""
@@ -32,18 +33,17 @@ class Tap:
     def line(self, text):
         text = text.rstrip("\r\n")
         program = re.fullmatch(r"# (\w+_test)", text)
-        case = re.fullmatch(r"(not )?ok\b(?: \d+)?(?: -)?(?: (# SKIP))? ?(.*)", text)
+        case = re.fullmatch(r"(not )?ok\b(?: (\d+))?(?: -)?(?: (# SKIP))? ?(.*)", text)
         whole = re.fullmatch(r"1\.\.0 # SKIP (.*)", text)
         if program:
             self.test, self.comments = program.group(1), []
         elif whole:
             return Result("skipped", self.test, whole.group(1))
         elif case:
-            failed, skipped, claim = case.groups()
+            failed, number, skipped, claim = case.groups()
             comments, self.comments = tuple(self.comments), []
-            if failed:
-                return Result("failed", self.test, claim, comments)
-            return Result("skipped" if skipped else "passed", self.test, claim)
+            outcome = "failed" if failed else "skipped" if skipped else "passed"
+            return Result(outcome, self.test, claim, comments if failed else (), int(number or 0))
         elif not re.match(r"TAP version|1\.\.\d|# Totals:", text):
             self.comments.append(text.removeprefix("# "))
         return None

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The selftests as they run on a host: the programs, and the parameters of the
+vendor module that some want, in the order of one boot."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SELFTESTS = HERE / "selftests/kvm"
+HOSTS = "amd intel intel-soft"
+
+# An emulator keeps a CPU busy, and emulated time must not fall too far behind.
+HOSTS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """Tests that run with the same vendor module; None leaves the one that is loaded."""
+    parameters: tuple
+    tests: tuple
+
+    def script(self):
+        run = f"sh ./run-tests {' '.join(self.tests)}"
+        if self.parameters is None:
+            return run
+        words = shlex.join(self.parameters)
+        return f"echo {shlex.quote('# parameters: ' + words)}; reload-module {words} && {run}"
+
+
+def programs():
+    return tuple(sorted(path.stem for path in SELFTESTS.glob("x86/*_test.c")))
+
+
+def variants():
+    """Rows of the table 'variants': host, module parameters, tests."""
+    table = SELFTESTS / "variants"
+    for line in table.read_text().splitlines() if table.exists() else []:
+        words = line.partition("#")[0].split()
+        if words:
+            yield (words[0], tuple(word for word in words[1:] if "=" in word),
+                   tuple(word for word in words[1:] if "=" not in word))
+
+
+def steps(host):
+    """All tests of a host, then those of its variants."""
+    special = {test for _, _, tests in variants() for test in tests}
+    unknown = special - set(programs())
+    if unknown:
+        sys.exit(f"{SELFTESTS}/variants names {' '.join(sorted(unknown))}: no such test")
+    common = tuple(program for program in programs() if program not in special)
+    return [Step(None, common)] + [Step(parameters, tests or common)
+                                   for row_host, parameters, tests in variants() if row_host == host]
+
+
+def command(host, folder, steps, *options):
+    """The command that boots the host and runs these steps there."""
+    names = sorted({test for step in steps for test in step.tests})
+    files = [word for name in ["run-tests"] + names for word in ("--with", str(folder / name))]
+    script = "".join(f"{{ {step.script()}; }} || status=1\n" for step in steps)
+    return [str(HERE / "hosts/run"), host, *options, *files, "--", f"status=0\n{script}exit $status"]
