@@ -77,7 +77,14 @@ static bool at_iret(struct vcpu_svm *svm, struct iret_window *window)
 	       is_guest_mode(&svm->vcpu) == window->l2;
 }
 
-/* After each change of what the checks before and after VMRUN depend on. */
+/**
+ * svm_nmi_update() - decide anew whether entries and exits concern NMIs
+ * @svm: the vCPU
+ *
+ * After each change of what the checks before and after VMRUN depend on.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void svm_nmi_update(struct vcpu_svm *svm)
 {
 	struct svm_nmi *nmi = &svm->nmi;
@@ -111,6 +118,13 @@ static void intercept_iret(struct vcpu_svm *svm, struct iret_window *window,
 		svm_clr_intercept(svm, INTERCEPT_IRET);
 }
 
+/**
+ * iret_window_block() - NMIs are blocked from now on
+ * @svm: the vCPU
+ * @window: the latch
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void iret_window_block(struct vcpu_svm *svm, struct iret_window *window)
 {
 	if (window->state == NMI_OPEN)
@@ -134,7 +148,14 @@ static void set_open(struct vcpu_svm *svm, struct iret_window *window, int cause
 	svm_nmi_update(svm);
 }
 
-/* NMIs may be taken again.  @cause: enum nmi_unblock. */
+/**
+ * iret_window_open() - NMIs may be taken again
+ * @svm: the vCPU
+ * @window: the latch
+ * @cause: enum nmi_unblock
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int cause)
 {
 	set_open(svm, window, cause);
@@ -142,9 +163,14 @@ void iret_window_open(struct vcpu_svm *svm, struct iret_window *window, int caus
 		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
 }
 
-/*
+/**
+ * iret_window_wait() - ask for a step over the next instruction
+ * @svm: the vCPU
+ *
  * An NMI waits for the instruction that is next: the IRET, or what stands in an
  * interrupt shadow.  The request is good for one entry.
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void iret_window_wait(struct vcpu_svm *svm)
 {
@@ -163,7 +189,14 @@ static void ask_again(struct vcpu_svm *svm)
 		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
 }
 
-/* The entry was called off.  RETIRING stays, the IRET has not run. */
+/**
+ * svm_nmi_cancel() - the entry was called off
+ * @vcpu: the vCPU
+ *
+ * The entry was called off.  RETIRING stays, the IRET has not run.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -186,9 +219,15 @@ static void iret_intercepted(struct vcpu_svm *svm, struct iret_window *window)
 	svm->nmi.enter = true;
 }
 
-/*
+/**
+ * iret_interception() - exit handler for IRET
+ * @vcpu: the vCPU
+ *
  * The exit handler of IRET, for what svm_nmi_exit() leaves: L2, and user space
  * that debugs the guest.  On 6.1 also the NMI_COMPLETE of SEV-ES guests.
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: 1, stay in the kernel.
  */
 int iret_interception(struct kvm_vcpu *vcpu)
 {
@@ -277,9 +316,14 @@ static void iret_is_not_next(struct vcpu_svm *svm, struct iret_window *window)
 		iret_window_block(svm, window);
 }
 
-/*
+/**
+ * svm_nmi_enter() - prepare NMI state for VMRUN
+ * @vcpu: the vCPU
+ *
  * Before VMRUN if there is something to decide; interrupts are off, and what is
  * going to be injected is known.
+ *
+ * Context: vCPU thread, interrupts off.
  */
 void svm_nmi_enter(struct kvm_vcpu *vcpu)
 {
@@ -357,10 +401,17 @@ static fastpath_t reenter_after_step(struct vcpu_svm *svm)
 	return EXIT_FASTPATH_REENTER_GUEST;
 }
 
-/*
+/**
+ * svm_nmi_exit() - look at NMI state behind a #VMEXIT
+ * @vcpu: the vCPU
+ *
  * After each #VMEXIT with an NMI in play, interrupts off: before anything looks
  * at the VMCB's RFLAGS, DR6, V_NMI or intercepts.  An NMI that arrives while
  * this goes straight back is a request, too.
+ *
+ * Context: vCPU thread, interrupts off.
+ * Return: EXIT_FASTPATH_REENTER_GUEST: nothing else to do,
+ * EXIT_FASTPATH_NONE: go on.
  */
 fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
 {

@@ -36,7 +36,11 @@ module_param(nested_vnmi, bool, 0444);
 MODULE_PARM_DESC(nested_vnmi,
 		 "Offer vNMI to nested hypervisors, in software if the CPU lacks it; needs vgif (default Y)");
 
-/* Once, when the module is loaded; KVM's CPU capabilities are being collected. */
+/**
+ * nested_vnmi_setup() - announce vNMI for nested hypervisors
+ *
+ * Context: module initialization, KVM's CPU capabilities are being collected.
+ */
 void nested_vnmi_setup(void)
 {
 	nested_vnmi = nested_vnmi && vgif && kvm_cpu_cap_has(X86_FEATURE_SVM);
@@ -44,27 +48,52 @@ void nested_vnmi_setup(void)
 		kvm_cpu_cap_set(FEATURE_VNMI);
 }
 
+/**
+ * svm_nmi_after_set_cpuid() - user space has set the guest's CPUID
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu)
 {
 	to_svm(vcpu)->nmi.vnmi_for_l1 = nested_vnmi &&
 					guest_cpuid_has(vcpu, FEATURE_VNMI);
 }
 
-/* Does L1 use vNMI for the L2 that runs, or is about to? */
+/**
+ * nested_vnmi_used() - does L1 use vNMI for the L2 that runs, or is about to?
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if so.
+ */
 bool nested_vnmi_used(struct vcpu_svm *svm)
 {
 	return svm->nmi.vnmi_for_l1 &&
 	       (svm->nested.ctl.int_ctl & V_NMI_ENABLE_MASK);
 }
 
-/* And is it up to software? */
+/**
+ * nested_vnmi_emulated() - is L2's vNMI up to software?
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if L2 runs, uses vNMI, and the CPU has none.
+ */
 bool nested_vnmi_emulated(struct vcpu_svm *svm)
 {
 	return is_guest_mode(&svm->vcpu) && !vnmi_supported() &&
 	       nested_vnmi_used(svm);
 }
 
-/* Consistency check of VMRUN and KVM_SET_NESTED_STATE. */
+/**
+ * nested_vnmi_valid() - consistency check of VMRUN and KVM_SET_NESTED_STATE
+ * @vcpu: the vCPU
+ * @control: the control area that L1 has written
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: false if VMRUN has to fail.
+ */
 bool nested_vnmi_valid(struct kvm_vcpu *vcpu, struct vmcb_ctrl_area_cached *control)
 {
 	return !to_svm(vcpu)->nmi.vnmi_for_l1 ||
@@ -72,7 +101,13 @@ bool nested_vnmi_valid(struct kvm_vcpu *vcpu, struct vmcb_ctrl_area_cached *cont
 	       vmcb12_is_intercept(control, INTERCEPT_NMI);
 }
 
-/* Bits of int_ctl that the CPU keeps for L2. */
+/**
+ * nested_vnmi_vmcb02_bits() - bits of int_ctl that the CPU keeps for L2
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: a mask, 0 without vNMI.
+ */
 u32 nested_vnmi_vmcb02_bits(struct vcpu_svm *svm)
 {
 	if (!vnmi_supported() || !nested_vnmi_used(svm))
@@ -98,7 +133,14 @@ static bool l2_shadow(struct vcpu_svm *svm)
 	return svm->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
 }
 
-/* kvm_x86_nested_ops: does L2 have a reason to leave HLT? */
+/**
+ * nested_vnmi_has_events() - does L2 have a reason to leave HLT?
+ * @vcpu: the vCPU
+ * @for_injection: an event is about to be injected
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: true if a V_NMI can be taken.
+ */
 bool nested_vnmi_has_events(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -139,10 +181,15 @@ static bool l1_goes_first(struct vcpu_svm *svm)
 	       !svm_nmi_blocked(&svm->vcpu);
 }
 
-/*
+/**
+ * nested_vnmi_enter() - prepare an emulated vNMI for VMRUN of L2
+ * @svm: the vCPU
+ *
  * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
  * would do at the first boundary, or see to it that there is an exit at the
  * boundary at which it can be done.
+ *
+ * Context: vCPU thread, interrupts off.
  */
 void nested_vnmi_enter(struct vcpu_svm *svm)
 {
@@ -174,7 +221,15 @@ void nested_vnmi_enter(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
 }
 
-/* STGI of an L2 with a GIF of its own, intercepted only for a pending V_NMI. */
+/**
+ * nested_vnmi_owns_exit() - is this exit only for the emulated vNMI?
+ * @svm: the vCPU
+ *
+ * STGI of an L2 with a GIF of its own, intercepted only for a pending V_NMI.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if neither L1 nor the guest asked for it.
+ */
 bool nested_vnmi_owns_exit(struct vcpu_svm *svm)
 {
 	return nested_vnmi_emulated(svm) && nested_vgif_enabled(svm) &&
@@ -182,6 +237,13 @@ bool nested_vnmi_owns_exit(struct vcpu_svm *svm)
 	       !vmcb12_is_intercept(&svm->nested.ctl, INTERCEPT_STGI);
 }
 
+/**
+ * nested_vnmi_stgi() - complete an STGI of L2
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: 1, stay in the kernel.
+ */
 int nested_vnmi_stgi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -191,7 +253,14 @@ int nested_vnmi_stgi(struct kvm_vcpu *vcpu)
 	return kvm_skip_emulated_instruction(vcpu);
 }
 
-/* V_NMI_MASK as L1 and user space are to see it. */
+/**
+ * nested_vnmi_sync() - bring L2's V_NMI_MASK up to date
+ * @svm: the vCPU
+ *
+ * V_NMI_MASK as L1 and user space are to see it.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void nested_vnmi_sync(struct vcpu_svm *svm)
 {
 	if (svm->nmi.l2.state != NMI_OPEN)
@@ -200,9 +269,14 @@ void nested_vnmi_sync(struct vcpu_svm *svm)
 		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
 }
 
-/*
+/**
+ * svm_nmi_enter_l2() - L2 is about to run
+ * @svm: the vCPU
+ *
  * L2 is about to run: by VMRUN, or because user space restores it.  nested.ctl
  * and the interrupt control of vmcb02 are set up.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void svm_nmi_enter_l2(struct vcpu_svm *svm)
 {
@@ -228,7 +302,14 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 	svm_nmi_update(svm);
 }
 
-/* #VMEXIT to L1, or L2 is left for good; still in guest mode. */
+/**
+ * svm_nmi_leave_l2() - L2 exits to L1, or is left for good
+ * @svm: the vCPU
+ *
+ * #VMEXIT to L1, or L2 is left for good; still in guest mode.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void svm_nmi_leave_l2(struct vcpu_svm *svm)
 {
 	if (svm->nmi.l1.state == NMI_RETIRING)

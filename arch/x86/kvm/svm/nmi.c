@@ -35,6 +35,13 @@
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
 
+/**
+ * svm_nmi_blocked() - is something in the way of an NMI?
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if an NMI cannot be taken at the current boundary.
+ */
 bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -50,7 +57,15 @@ bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 	return svm->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
 }
 
-/* Returns 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once. */
+/**
+ * svm_nmi_allowed() - may an NMI be injected now?
+ * @vcpu: the vCPU
+ * @for_injection: about to inject, not only asking for a halted vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once and
+ * ask again.
+ */
 int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -74,7 +89,14 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	return 0;
 }
 
-/* L1's latch, also while L2 runs. */
+/**
+ * svm_get_nmi_mask() - are NMIs blocked by an NMI handler of L1?
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true from an injection to the end of its handler, also while L2
+ * runs.
+ */
 bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -85,9 +107,15 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 	return svm->nmi.l1.state != NMI_OPEN;
 }
 
-/*
+/**
+ * svm_set_nmi_mask() - overrule what is known of NMI blocking
+ * @vcpu: the vCPU
+ * @masked: the new state
+ *
  * Software knows better: user space restored a state, SMM was entered or left,
  * the emulator ran an IRET.  Writing back what was read changes nothing.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
@@ -107,7 +135,15 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	}
 }
 
-/* Out of line: reading the registers would cost the usual injection as well. */
+/**
+ * svm_nmi_trace_injection() - record an injection and the interrupted context
+ * @vcpu: the vCPU
+ * @again: the first attempt was interrupted
+ *
+ * Out of line: reading the registers would cost the usual injection as well.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 noinline void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again)
 {
 	trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
@@ -116,6 +152,12 @@ noinline void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again)
 			     again);
 }
 
+/**
+ * svm_inject_nmi() - inject an NMI at the next VMRUN
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void svm_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -142,11 +184,16 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 		iret_window_block(svm, &svm->nmi.l1);
 }
 
-/*
+/**
+ * svm_nmi_delivery_aborted() - an NMI did not arrive
+ * @vcpu: the vCPU
+ *
  * An exit interrupted the delivery, or the entry that was to deliver it was
  * called off.  NMIs count as masked: the NMI is injected again, or, if an
  * exception that it caused takes its place or it goes through a task gate, is
  * delivered without the CPU.
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 {
@@ -157,7 +204,15 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	vnmi_set_masked_now(svm, true);
 }
 
-/* kvm_task_switch() returned @ret for a switch of @reason. */
+/**
+ * svm_nmi_task_switched() - a task switch has been emulated
+ * @vcpu: the vCPU
+ * @reason: TASK_SWITCH_*
+ * @ret: what kvm_task_switch() returned
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: @ret.
+ */
 int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -181,6 +236,12 @@ int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
 	return ret;
 }
 
+/**
+ * svm_enable_nmi_window() - make an exit when a pending NMI can be taken
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -217,7 +278,14 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	iret_window_wait(svm);
 }
 
-/* INIT or RESET; svm.c has rebuilt the VMCB, and no L2 runs. */
+/**
+ * svm_nmi_reset() - INIT or RESET of a vCPU
+ * @vcpu: the vCPU
+ *
+ * INIT or RESET; svm.c has rebuilt the VMCB, and no L2 runs.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void svm_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);

@@ -69,7 +69,13 @@ static bool rflags_accesses_fault(struct vmcb_save_area *save)
 	       (save->rflags & X86_EFLAGS_IOPL) != X86_EFLAGS_IOPL;
 }
 
-/* Before VMRUN, interrupts off, nothing to inject. */
+/**
+ * step_lend() - lend a single step to the next VMRUN
+ * @svm: the vCPU
+ * @kind: what is going to be stepped
+ *
+ * Context: vCPU thread, interrupts off, nothing to inject.
+ */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 {
 	struct vmcb_control_area *control = &svm->vmcb->control;
@@ -160,10 +166,17 @@ static u64 guest_causes(struct vcpu_svm *svm, u64 hits)
 	return hits & ~DR_STEP;
 }
 
-/*
+/**
+ * step_take_back() - give the guest its own state back
+ * @svm: the vCPU
+ * @at_iret: the vCPU is still where the IRET was intercepted
+ *
  * Give the guest its own state back and find out whether the instruction under
  * the step has completed.  What is left in DR6 has the guest's own cause.  Right
  * after #VMEXIT; @at_iret: the vCPU is still where the IRET was intercepted.
+ *
+ * Context: vCPU thread, interrupts off.
+ * Return: true if the instruction under the step has completed.
  */
 bool step_take_back(struct vcpu_svm *svm, bool at_iret)
 {
@@ -343,9 +356,15 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 	return 1;
 }
 
-/*
+/**
+ * svm_nmi_handle_exit() - exit handler for what only the step intercepts
+ * @vcpu: the vCPU
+ *
  * In place of the exit handlers, nested ones included, when svm_nmi_exit() has
  * found the exit to be a guard's.  Returns what an exit handler returns.
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: 1 to stay in the kernel, 0 for an exit to user space.
  */
 int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
 {

@@ -36,13 +36,24 @@ static bool __read_mostly vnmi = true;
 module_param(vnmi, bool, 0444);
 MODULE_PARM_DESC(vnmi, "Let the CPU deliver NMIs (vNMI) if it can; needs vgif");
 
-/* With NMIs virtualized GIF has to be, too: virtual GIF gates V_NMI. */
+/**
+ * vnmi_supported() - does the CPU deliver NMIs, and may it?
+ *
+ * With NMIs virtualized GIF has to be, too: virtual GIF gates V_NMI.
+ *
+ * Context: any, once the module is set up.
+ * Return: true if so.
+ */
 bool vnmi_supported(void)
 {
 	return vnmi;
 }
 
-/* Once, when the module is loaded and vgif is settled. */
+/**
+ * svm_nmi_hardware_setup() - settle the module's parameters
+ *
+ * Context: module initialization, vgif is settled.
+ */
 void svm_nmi_hardware_setup(void)
 {
 	vnmi = vnmi && vgif && boot_cpu_has(FEATURE_VNMI);
@@ -51,7 +62,13 @@ void svm_nmi_hardware_setup(void)
 	nested_vnmi_setup();
 }
 
-/* Does the CPU keep the latch of what runs now?  False for L2 without vNMI. */
+/**
+ * vnmi_in_use() - does the CPU keep the latch of what runs now?
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: false for L2 whose L1 does not use vNMI.
+ */
 bool vnmi_in_use(struct vcpu_svm *svm)
 {
 	if (is_guest_mode(&svm->vcpu) && !nested_vnmi_used(svm))
@@ -60,7 +77,14 @@ bool vnmi_in_use(struct vcpu_svm *svm)
 	return svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK;
 }
 
-/* The VMCB has been initialized, which cleared pending and masked NMIs. */
+/**
+ * vnmi_enable() - turn vNMI on for L1
+ * @svm: the vCPU
+ *
+ * The VMCB has been initialized, which cleared pending and masked NMIs.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void vnmi_enable(struct vcpu_svm *svm)
 {
 	/* SEV-ES guests keep the NMI_COMPLETE protocol. */
@@ -71,7 +95,15 @@ void vnmi_enable(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb01.ptr, VMCB_INTR);
 }
 
-/* L1's latch; while L2 uses vNMI it rests in L1's VMCB. */
+/**
+ * vnmi_masked() - L1's latch
+ * @svm: the vCPU
+ *
+ * L1's latch; while L2 uses vNMI it rests in L1's VMCB.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if masked.
+ */
 bool vnmi_masked(struct vcpu_svm *svm)
 {
 	return svm->vmcb01.ptr->control.int_ctl & V_NMI_BLOCKING_MASK;
@@ -86,6 +118,13 @@ static void set_masked(struct vmcb *vmcb, bool masked)
 	vmcb_mark_dirty(vmcb, VMCB_INTR);
 }
 
+/**
+ * vnmi_set_masked() - set L1's latch
+ * @svm: the vCPU
+ * @masked: the new state
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
 {
 	set_masked(svm->vmcb01.ptr, masked);
@@ -101,7 +140,14 @@ void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked)
 		set_masked(svm->vmcb, masked);
 }
 
-/* An NMI is pending and cannot be injected.  Good for one entry. */
+/**
+ * vnmi_wait() - let the CPU take a pending NMI
+ * @svm: the vCPU
+ *
+ * An NMI is pending and cannot be injected.  Good for one entry.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void vnmi_wait(struct vcpu_svm *svm)
 {
 	svm->nmi.vnmi = true;
@@ -109,7 +155,12 @@ void vnmi_wait(struct vcpu_svm *svm)
 	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_VNMI);
 }
 
-/* Before VMRUN, interrupts off. */
+/**
+ * vnmi_lend() - lend a pending NMI to VMRUN
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void vnmi_lend(struct vcpu_svm *svm)
 {
 	svm->vcpu.arch.nmi_pending = 1;
@@ -118,7 +169,14 @@ void vnmi_lend(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
 }
 
-/* After #VMEXIT, before anything looks at pending NMIs. */
+/**
+ * vnmi_take_back() - see whether the CPU took the NMI
+ * @svm: the vCPU
+ *
+ * After #VMEXIT, before anything looks at pending NMIs.
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void vnmi_take_back(struct vcpu_svm *svm)
 {
 	struct kvm_vcpu *vcpu = &svm->vcpu;

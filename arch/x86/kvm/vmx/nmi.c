@@ -43,7 +43,15 @@ static bool has_virtual_nmis(struct vcpu_vmx *vmx)
 	return pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS;
 }
 
-/* Every end of blocking comes through here.  @cause: enum nmi_unblock. */
+/**
+ * vmx_nmi_unblocked() - tell that blocking has ended
+ * @vmx: the vCPU, its VMCS loaded
+ * @cause: enum nmi_unblock
+ *
+ * Every end of blocking comes through here.  @cause: enum nmi_unblock.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause)
 {
 	if (!vmx->nmi.since)
@@ -79,7 +87,15 @@ static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
 	return vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & blocking;
 }
 
-/* The exit to L1 is not held back by what blocks NMIs within L2. */
+/**
+ * vmx_nmi_blocked() - is something in the way of an NMI?
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * The exit to L1 is not held back by what blocks NMIs within L2.
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: true if an NMI cannot be taken at the current boundary.
+ */
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
 {
 	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
@@ -88,7 +104,15 @@ bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
 	return blocked_here(to_vmx(vcpu));
 }
 
-/* Returns 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once. */
+/**
+ * vmx_nmi_allowed() - may an NMI be injected now?
+ * @vcpu: the vCPU, its VMCS loaded
+ * @for_injection: about to inject, not only asking for a halted vCPU
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once and
+ * ask again.
+ */
 int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	if (to_vmx(vcpu)->nested.nested_run_pending)
@@ -100,6 +124,13 @@ int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	return !blocked_here(to_vmx(vcpu));
 }
 
+/**
+ * vmx_get_nmi_mask() - are NMIs blocked by an NMI handler?
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true from an injection to the end of its handler.
+ */
 bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
 	struct loaded_vmcs *vmcs = to_vmx(vcpu)->loaded_vmcs;
@@ -116,9 +147,15 @@ bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu)
 	return state;
 }
 
-/*
+/**
+ * vmx_set_nmi_mask() - overrule what is known of NMI blocking
+ * @vcpu: the vCPU, its VMCS loaded
+ * @masked: the new state
+ *
  * Software knows better than the CPU: user space restored a state, SMM was
  * entered or left, the emulator ran an IRET or switched tasks.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
@@ -150,6 +187,13 @@ static noinline void trace_injection(struct kvm_vcpu *vcpu)
 			     to_vmx(vcpu)->nmi.redelivery);
 }
 
+/**
+ * vmx_inject_nmi() - inject an NMI at the next VM entry
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts on or off.  In vm86 real mode it writes guest memory and needs
+ * interrupts on.
+ */
 void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
@@ -198,6 +242,12 @@ static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 	trace_kvm_nmi_window(vmx->vcpu.vcpu_id, NMI_WINDOW_IRQ);
 }
 
+/**
+ * vmx_enable_nmi_window() - make an exit when a pending NMI can be taken
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
@@ -218,7 +268,15 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 	wait_for_end_of_sti(vmx);
 }
 
-/* The exit handler, for what vmx_nmi_exit() leaves. */
+/**
+ * handle_nmi_window() - exit handler for the NMI window
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * The exit handler, for what vmx_nmi_exit() leaves.
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: 1, stay in the kernel.
+ */
 int handle_nmi_window(struct kvm_vcpu *vcpu)
 {
 	exec_controls_clearbit(to_vmx(vcpu), CPU_BASED_NMI_WINDOW_EXITING);
@@ -276,10 +334,15 @@ static bool can_deliver(struct vcpu_vmx *vmx)
 	       !vmx->emulation_required;
 }
 
-/*
+/**
+ * vmx_nmi_reenter() - let the exit under way go straight back into the guest
+ * @vmx: the vCPU, its VMCS loaded
+ *
  * The exit has nothing to do but to look at an NMI that may wait: it goes straight
  * back to deliver(), or through common code if that is not possible.
  * See the end of vmx_exit_handlers_fastpath().
+ *
+ * Context: vCPU thread, interrupts off.
  */
 void vmx_nmi_reenter(struct vcpu_vmx *vmx)
 {
@@ -289,9 +352,14 @@ void vmx_nmi_reenter(struct vcpu_vmx *vmx)
 		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
 }
 
-/*
+/**
+ * vmx_nmi_exit() - look at NMI state behind an exit
+ * @vmx: the vCPU, its VMCS loaded
+ *
  * After each exit unless NMIs are known to be open, before the exit's vectoring
  * information is turned back into events.
+ *
+ * Context: vCPU thread, interrupts off.
  */
 void vmx_nmi_exit(struct vcpu_vmx *vmx)
 {
@@ -377,7 +445,14 @@ static void look_at_iret_fault(struct vcpu_vmx *vmx)
 	vmx->nmi.iret_fault = NULL;
 }
 
-/* Before an entry if there is something to decide, interrupts off. */
+/**
+ * vmx_nmi_enter() - prepare NMI state for an entry
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Before an entry if there is something to decide, interrupts off.
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void vmx_nmi_enter(struct vcpu_vmx *vmx)
 {
 	vmx->nmi.enter = false;
@@ -391,10 +466,15 @@ void vmx_nmi_enter(struct vcpu_vmx *vmx)
 		look_at_iret_fault(vmx);
 }
 
-/*
+/**
+ * vmx_nmi_delivery_aborted() - an NMI did not arrive
+ * @vcpu: the vCPU, its VMCS loaded
+ *
  * An exit interrupted the delivery, or the entry that was to deliver it was
  * cancelled.  The NMI is injected again; VM entry refuses to inject an NMI
  * while NMIs are blocked, so blocking must not outlive the failed attempt.
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 {
@@ -410,9 +490,14 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	}
 }
 
-/*
+/**
+ * vmx_nmi_took_task_gate() - an NMI is delivered as a task switch
+ * @vcpu: the vCPU, its VMCS loaded
+ *
  * The NMI goes through a task gate: software is going to deliver it, and blocks
  * NMIs.  The vCPU still is where the NMI interrupts it.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 {
@@ -425,10 +510,16 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 		soft_vnmi_inject(vmx);
 }
 
-/*
+/**
+ * vmx_nmi_host_event() - exit handler for what belongs to the host
+ * @vcpu: the vCPU, its VMCS loaded
+ *
  * The exit handler of the host's own NMIs and machine checks, which have been
  * handled.  Some CPUs report the blocking of physical NMIs with such an exit;
  * without virtual NMIs the bit would block them in the guest from now on.
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: 1, stay in the kernel.
  */
 int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 {
@@ -437,9 +528,14 @@ int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-/*
+/**
+ * vmx_nmi_exited_to_l1() - an NMI has made L2 exit
+ * @vcpu: the vCPU, back in L1
+ *
  * L1 got the NMI as an exit of L2, which counts as taking it: NMIs are blocked
  * in L1 now, and one that came with it stays pending.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu)
 {
@@ -447,9 +543,15 @@ void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu)
 	vmx_set_nmi_mask(vcpu, true);
 }
 
-/*
+/**
+ * vmx_nmi_load_vmcs12() - take over L2's interruptibility state
+ * @vmx: the vCPU, the VMCS of L2 loaded
+ * @interruptibility: the field of L1's VMCS
+ *
  * L1 enters L2 with @interruptibility.  The injection of an NMI, if L1 asked
  * for one, is going to block NMIs whatever the bit says, so nothing is known.
+ *
+ * Context: vCPU thread, preemption enabled.
  */
 void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility)
 {
@@ -463,7 +565,13 @@ void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility)
 	vmx->nmi.enter = true;
 }
 
-/* The interruptibility state of L2 as L1 is to see it. */
+/**
+ * vmx_nmi_save_vmcs12() - the interruptibility state of L2 as L1 is to see it
+ * @vmx: the vCPU, the VMCS of L2 loaded
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: the value for the field of L1's VMCS.
+ */
 u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
 {
 	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
@@ -489,6 +597,12 @@ static enum hrtimer_restart look_again(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
+/**
+ * vmx_nmi_create() - set up a new vCPU
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, may sleep.
+ */
 void vmx_nmi_create(struct kvm_vcpu *vcpu)
 {
 	struct vmx_nmi *nmi = &to_vmx(vcpu)->nmi;
@@ -497,12 +611,25 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 	nmi->timer.function = look_again;
 }
 
+/**
+ * vmx_nmi_free() - a vCPU goes away
+ * @vcpu: the vCPU
+ *
+ * Context: vCPU thread, may sleep.
+ */
 void vmx_nmi_free(struct kvm_vcpu *vcpu)
 {
 	hrtimer_cancel(&to_vmx(vcpu)->nmi.timer);
 }
 
-/* INIT or RESET; vmx.c has cleared the interruptibility state. */
+/**
+ * vmx_nmi_reset() - INIT or RESET of a vCPU
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * INIT or RESET; vmx.c has cleared the interruptibility state.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
 void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);

@@ -71,9 +71,14 @@ static bool at_return(struct vcpu_vmx *vmx)
 	       vmx_get_cpl(vcpu) == bp->cpl;
 }
 
-/*
+/**
+ * return_breakpoint_arm() - watch where an NMI is going to return to
+ * @vmx: the vCPU, its VMCS loaded
+ *
  * An NMI is about to be injected: its handler returns to where the vCPU is now.
  * With IRQs on the IRQ window does, and costs no exit if no other NMI comes.
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void return_breakpoint_arm(struct vcpu_vmx *vmx)
 {
@@ -156,7 +161,12 @@ static void take_back(struct vcpu_vmx *vmx)
 	bp->slot = NOT_LENT;
 }
 
-/* Interrupts are off, VM entry is next. */
+/**
+ * return_breakpoint_enter() - lend the breakpoint to an entry
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void return_breakpoint_enter(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
@@ -243,9 +253,12 @@ static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
 	return causes & (DR_TRAP_BITS | DR_STEP | DR6_BD);
 }
 
-/*
- * After each exit of a VMCS with soft vNMI.  Returns true if the vCPU is back
- * where the NMI interrupted it.
+/**
+ * return_breakpoint_exit() - take the breakpoint back and see whether it fired
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts off.
+ * Return: true if the vCPU is back where the NMI interrupted it.
  */
 bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 {

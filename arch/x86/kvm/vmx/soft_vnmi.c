@@ -77,6 +77,12 @@ static s64 time_left(struct vmx_nmi *nmi)
 	return soft_vnmi_timeout_ms * (s64)NSEC_PER_MSEC - nmi->waited_ns;
 }
 
+/**
+ * soft_vnmi_block() - NMIs are blocked from now on
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void soft_vnmi_block(struct vcpu_vmx *vmx)
 {
 	vmx->loaded_vmcs->soft_nmi_blocked = true;
@@ -86,14 +92,27 @@ void soft_vnmi_block(struct vcpu_vmx *vmx)
 	vmx->nmi.since = rdtsc();
 }
 
-/* To be called while the vCPU still is where the NMI interrupts it. */
+/**
+ * soft_vnmi_inject() - an NMI goes in
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * To be called while the vCPU still is where the NMI interrupts it.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void soft_vnmi_inject(struct vcpu_vmx *vmx)
 {
 	return_breakpoint_arm(vmx);
 	soft_vnmi_block(vmx);
 }
 
-/* @cause: enum nmi_unblock. */
+/**
+ * soft_vnmi_unblock() - NMIs are open again
+ * @vmx: the vCPU, its VMCS loaded
+ * @cause: enum nmi_unblock
+ *
+ * Context: vCPU thread, interrupts on or off.
+ */
 void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
 {
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
@@ -122,9 +141,15 @@ static void start_timer(struct vmx_nmi *nmi)
 		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
 }
 
-/*
+/**
+ * soft_vnmi_blocked() - are NMIs blocked, and not for too long?
+ * @vcpu: the vCPU, its VMCS loaded
+ *
  * Also asked about a halted vCPU that might have to run, which is the only
  * place to notice that its time is up, or that the timer was early.
+ *
+ * Context: vCPU thread, interrupts on or off.
+ * Return: true if blocked.  Ends the blocking if the timeout is over.
  */
 bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 {
@@ -151,9 +176,11 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-/*
- * An NMI is pending and blocked.  In SMM that is no question of time, and IRQs
- * may be on there: RSM makes the thread look again.
+/**
+ * soft_vnmi_wait() - an NMI waits for the end of blocking
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void soft_vnmi_wait(struct vcpu_vmx *vmx)
 {
@@ -176,6 +203,12 @@ void soft_vnmi_wait(struct vcpu_vmx *vmx)
 #define NMI_AS_EXCEPTION \
 	(NMI_VECTOR | INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK)
 
+/**
+ * soft_vnmi_enter() - before VM entry
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void soft_vnmi_enter(struct vcpu_vmx *vmx)
 {
 	if (!vmx->loaded_vmcs->soft_nmi_blocked)
@@ -200,6 +233,12 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 		vmx->nmi.mark = ktime_get();
 }
 
+/**
+ * soft_vnmi_exit() - behind an exit
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, interrupts off.
+ */
 void soft_vnmi_exit(struct vcpu_vmx *vmx)
 {
 	u32 state = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
