@@ -268,6 +268,27 @@ static void end_shadow(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * May what runs now use INTn with this vector?  A CPU looks at the gate with RIP
+ * at the instruction; where the next RIP is not its business (no NRIPS), RIP is
+ * behind it at the injection, too late for the frame of a #GP.
+ */
+static bool gate_is_open(struct kvm_vcpu *vcpu, u8 vector)
+{
+	struct vmcb_save_area *save = &to_svm(vcpu)->vmcb->save;
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	unsigned int size = save->efer & EFER_LMA ? 16 : 8;
+	struct x86_exception fault;
+	u8 gate[8];
+
+	/* If the gate cannot be read its delivery finds that out. */
+	if (!save->cpl || ctxt->ops->read_std(ctxt, save->idtr.base + vector * size,
+					      gate, sizeof(gate), &fault, true))
+		return true;
+
+	return (gate[5] >> 5 & 3) >= save->cpl;
+}
+
+/*
  * INTn: let common code inject it; RIP is advanced there.  QEMU TCG reports INT3
  * and INTO here, too.
  */
@@ -287,7 +308,10 @@ static int software_interrupt(struct kvm_vcpu *vcpu)
 		kvm_queue_exception(vcpu, OF_VECTOR);
 		break;
 	default:
-		kvm_queue_interrupt(vcpu, opcode[1], true);
+		if (gate_is_open(vcpu, opcode[1]))
+			kvm_queue_interrupt(vcpu, opcode[1], true);
+		else
+			kvm_queue_exception_e(vcpu, GP_VECTOR, opcode[1] * 8 + 2);
 		break;
 	}
 	return 1;
