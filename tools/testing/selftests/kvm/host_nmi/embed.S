@@ -4,7 +4,9 @@
 	.globl host_nmi_ko, host_nmi_ko_end
 	.balign 16
 host_nmi_ko:
+#ifdef HOST_NMI_KO
 	.incbin HOST_NMI_KO
+#endif
 host_nmi_ko_end:
 
 	.section .note.GNU-stack, "", %progbits

@@ -79,6 +79,27 @@ static void stack_page_missing(void)
 	check_two(vcpu);
 }
 
+/* KVM_RUN ends in the middle of the delivery, for user space to find out why. */
+static void stack_page_forbidden(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready();
+	struct kvm_vcpu_events events;
+	void *page;
+
+	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
+	page = addr_gpa2hva(vcpu->vm, FRAME_PAGE);
+	TEST_ASSERT(!mprotect(page, 4096, PROT_NONE), "mprotect");
+	send_nmi(vcpu);
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EFAULT, "no EFAULT");
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.injected, 1);
+	CHECK_EQ(events.exception.injected, 0);
+	vcpu_events_set(vcpu, &events);
+	TEST_ASSERT(!mprotect(page, 4096, PROT_READ | PROT_WRITE), "mprotect");
+	check_two(vcpu);
+}
+
 static void idt_page_missing(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready();
@@ -181,6 +202,7 @@ static void gate_faults(void)
 
 static const struct test_case cases[] = {
 	{ "found: the delivery had to wait for its stack's page", stack_page_missing },
+	{ "found: the delivery had to wait for user space, which saw an NMI", stack_page_forbidden },
 	{ "found: the delivery had to wait for the IDT's page", idt_page_missing },
 	{ "found: entries were given up, and user space saw an NMI", entry_given_up },
 	{ "found: the vCPU was moved on between the two", moved_in_between },

@@ -23,6 +23,7 @@ enum { STAGE_READY = 1, STAGE_L1, STAGE_L2, STAGE_HANDLER, STAGE_END };
 #define BLOCKED_BY_NMI		(1u << 3)
 #define PIN_NMI_EXITING		(1u << 3)
 #define PIN_VIRTUAL_NMIS	(1u << 5)
+#define VIRTUAL_NMIS		(PIN_NMI_EXITING | PIN_VIRTUAL_NMIS)
 #define CPU_NMI_WINDOW		(1u << 22)
 
 #define STACK_GPA	0x10000000
@@ -36,6 +37,7 @@ static struct vmx_pages *vmx;
 static char l2_stack[4096] __attribute__((aligned(16)));
 static struct { uint64_t reason, rip, interruptibility; } seen;
 static bool in_l2;
+static uint32_t pin_controls;
 
 /* --- L2 --- */
 
@@ -58,8 +60,8 @@ static void prepare_l2(void *code)
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
 	prepare_vmcs(vmx, code, l2_stack + sizeof(l2_stack));
-	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmreadz(PIN_BASED_VM_EXEC_CONTROL) |
-		PIN_NMI_EXITING | PIN_VIRTUAL_NMIS);
+	vmwrite(PIN_BASED_VM_EXEC_CONTROL,
+		vmreadz(PIN_BASED_VM_EXEC_CONTROL) | pin_controls);
 }
 
 static void note_exit(void)
@@ -115,17 +117,20 @@ static void l1_is_interrupted(void)
 	guest_stage(STAGE_END);
 }
 
+/* Where L2 has no virtual NMIs, L1 can only tell it that they are blocked. */
 static void on_nmi_runs_l2(struct guest_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;
+	if (!pin_controls)
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO, BLOCKED_BY_NMI);
 	launch_l2();
 	guest_stage(STAGE_HANDLER);
 }
 
 /* --- host --- */
 
-static struct kvm_vcpu *create_l1(void (*l1)(void),
+static struct kvm_vcpu *create_l1(void (*l1)(void), uint32_t controls,
 				  void (*on_event)(struct guest_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(l1, on_event);
@@ -133,7 +138,9 @@ static struct kvm_vcpu *create_l1(void (*l1)(void),
 
 	vcpu_alloc_vmx(vcpu->vm, &gva);
 	vmx = (struct vmx_pages *)gva;
+	pin_controls = controls;
 	sync_global_to_guest(vcpu->vm, vmx);
+	sync_global_to_guest(vcpu->vm, pin_controls);
 	return vcpu;
 }
 
@@ -150,7 +157,7 @@ static bool page_is_mapped(void *page)
 
 static void iret_of_l2_runs_again(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_injects, on_nmi_vmcall);
+	struct kvm_vcpu *vcpu = create_l1(l1_injects, VIRTUAL_NMIS, on_nmi_vmcall);
 	void *page;
 
 	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, STACK_GPA,
@@ -172,9 +179,9 @@ static void iret_of_l2_runs_again(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 }
 
-static void l2_in_handler_of_l1(void)
+static void check_l2_in_handler(uint32_t controls)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_is_interrupted, on_nmi_runs_l2);
+	struct kvm_vcpu *vcpu = create_l1(l1_is_interrupted, controls, on_nmi_runs_l2);
 	int i;
 
 	if (nmi_path() == VMX_SOFT)
@@ -191,10 +198,21 @@ static void l2_in_handler_of_l1(void)
 	check_came_at_return(vcpu);
 }
 
+static void l2_in_handler(void)
+{
+	check_l2_in_handler(VIRTUAL_NMIS);
+}
+
+static void l2_in_handler_blocked(void)
+{
+	check_l2_in_handler(0);
+}
+
 static const struct test_case cases[] = {
 	{ "an IRET in L2 that the host interrupts to map a page leaves L2 blocked",
 	  iret_of_l2_runs_again },
-	{ "found: L1's handler runs L2, which passes the return address", l2_in_handler_of_l1 },
+	{ "found: L1's handler runs L2, which passes the return address", l2_in_handler },
+	{ "found: the same with an L2 that has no virtual NMIs", l2_in_handler_blocked },
 };
 
 int main(void)

@@ -17,7 +17,7 @@
 
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_PASSING, STAGE_END };
 
 #define OTHER_STACK_SIZE	512
 #define REP_COUNT		16
@@ -156,6 +156,54 @@ static void moves_return(void)
 static void switches_stack(void)
 {
 	check_came_in_irq_window(interrupt_guest(on_nmi_switch));
+}
+
+/* --- the return address is passed by an instruction that exits --------------- */
+
+/*
+ * report(stage, twice): the second report is where NMIs arrive that are sent at
+ * the first.
+ */
+void report(uint32_t stage, uint32_t twice);
+extern char report_next[];
+asm("report: mov %edi, %eax\n"
+    "	test %esi, %esi\n"
+    "	jz report_next\n"
+    "	out %eax, $" __stringify(STAGE_PORT) "\n"
+    "report_next: out %eax, $" __stringify(STAGE_PORT) "\n"
+    "	ret\n");
+
+static void guest_reports(void)
+{
+	report(STAGE_READY, 1);
+	guest_open();
+	guest_stage(STAGE_END);
+}
+
+static void on_nmi_report(struct guest_regs *regs)
+{
+	wait_for_second();
+	if (guest_log.nr_nmis == 1)
+		report(STAGE_PASSING, 0);
+}
+
+static void passing_is_invisible(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_reports, on_nmi_report);
+	struct kvm_regs regs;
+
+	require_exact();
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_PASSING);
+	vcpu_regs_get(vcpu, &regs);
+	CHECK_EQ(regs.rflags & RFLAGS_RF, 0);
+	run_to(vcpu, STAGE_READY);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)report_next);
+	check_came_at_return(vcpu);
 }
 
 /* --- HLT with IRQs off ------------------------------------------------------ */
@@ -328,6 +376,7 @@ static const struct test_case cases[] = {
 	{ "found: the handler calls the function it interrupted", calls_once },
 	{ "found: it does so 15 times", calls_15_times },
 	{ "not found, IRQ window: it does so 20 times", calls_20_times },
+	{ "found: it does so, where user space sees no trace of it", passing_is_invisible },
 	{ "found: the handler runs on a stack of its own", own_stack },
 	{ "not found, IRQ window: the handler moves its return address", moves_return },
 	{ "not found, IRQ window: the handler returns to another stack", switches_stack },
