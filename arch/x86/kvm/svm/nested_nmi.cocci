@@ -8,7 +8,7 @@
 /// the note that it was L1's survived, and the next NMI that KVM injected into L1
 /// itself did not block NMIs; clear it.
 //# files: svm/nested.c
-//# matches: forget 6.1=1 enter 1 leave 2 check 1 sync 1 halted 1
+//# matches: forget 1 enter 1 leave 2 check 1 sync 1 halted 1
 
 @forget@
 symbol vcpu, svm, true, false, control, mask, vmcb02, svm_leave_nested, svm_nested_ops, leave_nested, has_events;

@@ -23,6 +23,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kvm_host.h>
+#include <trace/events/ipi.h>
 #include <linux/moduleparam.h>
 
 #include "x86.h"

@@ -9,11 +9,11 @@
 /// place of those it had, and one in the exit handler for exits that only the step
 /// has caused.
 //# files: svm/svm.c svm/svm.h
-//# matches: take_out 6.1=8 hide_step 6.1=2 plant_step 1 swallow 1 run_step 1
-//# matches: complete 6.1=1
+//# matches: take_out 8 hide_step 2 plant_step 1 swallow 1 run_step 1
+//# matches: complete 6.1=1 6.12=0 complete_fields 6.1=0 6.12=1
 //# matches: enter 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
-//# matches: state_rip 1 state_step 1 declared 6.1=2 include 1
-//# matches: setup 1 cpuid 6.1=1 aborted 1
+//# matches: state_rip 1 state_step 1 declared 2 include 1
+//# matches: setup 1 cpuid 6.1=1 6.12=0 cpuid_caps 6.1=0 6.12=1 aborted 1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
 //# gone: svm_get_nmi_mask svm_set_nmi_mask svm_enable_nmi_window iret_interception
 
@@ -60,6 +60,13 @@ position p;
 - if ((vcpu->arch.hflags & HF_IRET_MASK@p) &&
 -     (sev_es_guest(vcpu->kvm) ||
 -	kvm_rip_read(vcpu) != svm->nmi_iret_rip)) S
+
+@complete_fields@
+statement S;
+position p;
+@@
+- if (svm->awaiting_iret_completion@p &&
+-     kvm_rip_read(vcpu) != svm->nmi_iret_rip) S
 
 @enter@
 position p;
@@ -159,6 +166,12 @@ position p;
 position p;
 @@
   svm->vgif_enabled@p = vgif && guest_cpuid_has(vcpu, X86_FEATURE_VGIF);
++ svm_nmi_after_set_cpuid(vcpu);
+
+@cpuid_caps@
+position p;
+@@
+- guest_cpu_cap_check_and_set@p(vcpu, X86_FEATURE_VNMI);
 + svm_nmi_after_set_cpuid(vcpu);
 
 @aborted@

@@ -26,6 +26,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kvm_host.h>
+#include <trace/events/ipi.h>
 
 #include "x86.h"
 #include "nested.h"

@@ -32,11 +32,10 @@ position p;
 identifier qual;
 position p;
 @@
-  qual = vmx_get_exit_qual@p(vcpu);
 - if (!(to_vmx(vcpu)->idt_vectoring_info & VECTORING_INFO_VALID_MASK) &&
 -     enable_vnmi &&
 -     (qual & INTR_INFO_UNBLOCK_NMI))
--	vmcs_set_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
+-	vmcs_set_bits@p(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
   gpa = vmcs_read64(GUEST_PHYSICAL_ADDRESS);
 
 @pml_full@
