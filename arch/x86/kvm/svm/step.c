@@ -312,6 +312,8 @@ static int software_interrupt(struct kvm_vcpu *vcpu)
 			kvm_queue_interrupt(vcpu, opcode[1], true);
 		else
 			kvm_queue_exception_e(vcpu, GP_VECTOR, opcode[1] * 8 + 2);
+		/* Exceptions ask to be injected, a queued interrupt does not. */
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
 		break;
 	}
 	return 1;
