@@ -90,9 +90,8 @@ void svm_nmi_update(struct vcpu_svm *svm)
 {
 	struct svm_nmi *nmi = &svm->nmi;
 	enum nmi_state state = nmi->l1.state;
-	bool l2 = is_guest_mode(&svm->vcpu) && nested_vnmi_emulated(svm);
+	bool l2 = is_guest_mode(&svm->vcpu) && nested_vnmi_in_play(svm);
 
-	/* An emulated vNMI of L2 is looked after at each entry and exit. */
 	nmi->enter = l2 || state == NMI_RETIRING || nmi->step || nmi->vnmi ||
 		     nmi->ready;
 	nmi->in_play = nmi->enter || state == NMI_BLOCKED;
@@ -337,7 +336,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	else if (svm->nmi.ready)
 		deliver(svm);
 
-	if (is_guest_mode(vcpu) && nested_vnmi_emulated(svm))
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
 		nested_vnmi_enter(svm);
 
 	if (svm->nmi.vnmi && vcpu->arch.nmi_pending)
@@ -436,10 +435,8 @@ fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
 
 	if (window->state == NMI_RETIRING)
 		look_for_iret(svm, window, stepped);
-	if (is_guest_mode(vcpu) && nested_vnmi_emulated(svm)) {
-		svm->nmi.owned |= nested_vnmi_owns_exit(svm);
-		nested_vnmi_sync(svm);
-	}
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
+		nested_vnmi_exit(svm);
 	svm_nmi_update(svm);
 	return EXIT_FASTPATH_NONE;
 }

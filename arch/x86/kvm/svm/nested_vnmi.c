@@ -88,6 +88,23 @@ bool nested_vnmi_emulated(struct vcpu_svm *svm)
 }
 
 /**
+ * nested_vnmi_in_play() - is there something to do around VMRUN of L2?
+ * @svm: the vCPU
+ *
+ * With the CPU's vNMI only when L1 has just handed it over.
+ *
+ * Context: vCPU thread, interrupts on or off; in guest mode.
+ * Return: true if nested_vnmi_enter() and _exit() are to be called.
+ */
+bool nested_vnmi_in_play(struct vcpu_svm *svm)
+{
+	if (!nested_vnmi_used(svm))
+		return false;
+
+	return !vnmi_supported() || svm->nested.nested_run_pending;
+}
+
+/**
  * nested_vnmi_valid() - consistency check of VMRUN and KVM_SET_NESTED_STATE
  * @vcpu: the vCPU
  * @control: the control area that L1 has written
@@ -182,17 +199,34 @@ static bool l1_goes_first(struct vcpu_svm *svm)
 	       !svm_nmi_blocked(&svm->vcpu);
 }
 
-/**
- * nested_vnmi_enter() - prepare an emulated vNMI for VMRUN of L2
- * @svm: the vCPU
- *
- * Before VMRUN of L2 with an emulated vNMI, interrupts off: do what the CPU
- * would do at the first boundary, or see to it that there is an exit at the
- * boundary at which it can be done.
- *
- * Context: vCPU thread, interrupts off.
+/* The CPU does not know of that NMI: keep the V_NMI from it for this VMRUN. */
+static void hold_vnmi(struct vcpu_svm *svm)
+{
+	if (!(svm->vmcb->control.int_ctl & V_NMI_PENDING_MASK) ||
+	    !l1_goes_first(svm))
+		return;
+
+	svm->nmi.vnmi_held = true;
+	svm->vmcb->control.int_ctl &= ~V_NMI_PENDING_MASK;
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+}
+
+static void release_vnmi(struct vcpu_svm *svm)
+{
+	if (!svm->nmi.vnmi_held)
+		return;
+
+	svm->nmi.vnmi_held = false;
+	svm->nested.ctl.int_ctl |= V_NMI_PENDING_MASK;
+	svm->vmcb->control.int_ctl |= V_NMI_PENDING_MASK;
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+}
+
+/*
+ * Do what the CPU would do at the first boundary, or see to it that there is an
+ * exit at the boundary at which it can be done.
  */
-void nested_vnmi_enter(struct vcpu_svm *svm)
+static void emulate_vnmi(struct vcpu_svm *svm)
 {
 	u32 event = svm->vmcb->control.event_inj;
 	struct iret_window *window = &svm->nmi.l2;
@@ -223,17 +257,23 @@ void nested_vnmi_enter(struct vcpu_svm *svm)
 }
 
 /**
- * nested_vnmi_owns_exit() - is this exit only for the emulated vNMI?
+ * nested_vnmi_enter() - prepare L2's vNMI for VMRUN
  * @svm: the vCPU
  *
- * STGI of an L2 with a GIF of its own, intercepted only for a pending V_NMI.
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: true if neither L1 nor the guest asked for it.
+ * Context: vCPU thread, interrupts off, right before VMRUN of L2.
  */
-bool nested_vnmi_owns_exit(struct vcpu_svm *svm)
+void nested_vnmi_enter(struct vcpu_svm *svm)
 {
-	return nested_vnmi_emulated(svm) && nested_vgif_enabled(svm) &&
+	if (vnmi_supported())
+		hold_vnmi(svm);
+	else
+		emulate_vnmi(svm);
+}
+
+/* STGI of an L2 with a GIF of its own, intercepted only for a pending V_NMI. */
+static bool is_own_stgi(struct vcpu_svm *svm)
+{
+	return nested_vgif_enabled(svm) &&
 	       svm->vmcb->control.exit_code == SVM_EXIT_STGI &&
 	       !vmcb12_is_intercept(&svm->nested.ctl, INTERCEPT_STGI);
 }
@@ -254,20 +294,30 @@ int nested_vnmi_stgi(struct kvm_vcpu *vcpu)
 	return kvm_skip_emulated_instruction(vcpu);
 }
 
-/**
- * nested_vnmi_sync() - bring L2's V_NMI_MASK up to date
- * @svm: the vCPU
- *
- * V_NMI_MASK as L1 and user space are to see it.
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void nested_vnmi_sync(struct vcpu_svm *svm)
+/* V_NMI_MASK as L1 and user space are to see it. */
+static void sync_masked(struct vcpu_svm *svm)
 {
 	if (svm->nmi.l2.state != NMI_OPEN)
 		svm->nested.ctl.int_ctl |= V_NMI_BLOCKING_MASK;
 	else
 		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
+}
+
+/**
+ * nested_vnmi_exit() - bring L2's vNMI bits up to date
+ * @svm: the vCPU
+ *
+ * Context: vCPU thread, interrupts off, after #VMEXIT from L2 and before L1 or
+ * user space looks.
+ */
+void nested_vnmi_exit(struct vcpu_svm *svm)
+{
+	if (vnmi_supported()) {
+		release_vnmi(svm);
+	} else {
+		svm->nmi.owned |= is_own_stgi(svm);
+		sync_masked(svm);
+	}
 }
 
 /**
@@ -320,7 +370,7 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 		/* A delivery that was interrupted has not masked NMIs. */
 		if (svm->vcpu.arch.nmi_injected)
 			svm->nmi.l2.state = NMI_OPEN;
-		nested_vnmi_sync(svm);
+		sync_masked(svm);
 		svm->nmi.l2.state = NMI_OPEN;
 	} else if (!nested_vnmi_used(svm) &&
 		   (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK)) {

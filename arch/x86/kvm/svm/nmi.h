@@ -74,8 +74,9 @@ struct svm_nmi {
 	bool vnmi;
 	bool step;
 
-	/* Lent to this entry */
+	/* Lent to this entry, and kept from it */
 	bool vnmi_lent;
+	bool vnmi_held;
 	enum nmi_step step_lent;
 
 	/* In an interrupt shadow: an instruction known to load RFLAGS whole */
@@ -147,9 +148,9 @@ bool step_take_back(struct vcpu_svm *svm, bool at_iret);
 void nested_vnmi_setup(void);
 bool nested_vnmi_used(struct vcpu_svm *svm);
 bool nested_vnmi_emulated(struct vcpu_svm *svm);
+bool nested_vnmi_in_play(struct vcpu_svm *svm);
 void nested_vnmi_enter(struct vcpu_svm *svm);
-void nested_vnmi_sync(struct vcpu_svm *svm);
-bool nested_vnmi_owns_exit(struct vcpu_svm *svm);
+void nested_vnmi_exit(struct vcpu_svm *svm);
 int nested_vnmi_stgi(struct kvm_vcpu *vcpu);
 
 #endif /* __KVM_X86_SVM_NMI_H */
