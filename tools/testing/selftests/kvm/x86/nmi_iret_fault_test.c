@@ -105,14 +105,20 @@ static void host_page_missing_alone(void)
 
 /*
  * The handler returns to a selector that does not exist: #GP at its IRET. The
- * #GP handler, which has the NMI's frame right above its own, puts that right.
+ * #GP handler, which has the NMI's frame right above its own, returns in its
+ * place: with vNMI its IRET is the one that opens the window, and an NMI in
+ * front of the first one would look like a nested one.
  */
 static void on_event_bad_cs(struct guest_regs *regs)
 {
 	uint64_t *nmi_frame = (uint64_t *)regs->rsp;
 
 	if (regs->vector == GP_VECTOR) {
-		nmi_frame[1] = good_cs;
+		regs->rip = nmi_frame[0];
+		regs->cs = good_cs;
+		regs->rflags = nmi_frame[2];
+		regs->rsp = nmi_frame[3];
+		regs->ss = nmi_frame[4];
 		return;
 	}
 	if (guest_log.nr_nmis > 1)

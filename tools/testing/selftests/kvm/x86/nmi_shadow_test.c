@@ -12,7 +12,7 @@
  * the wake-up is lost), delivers late when the shadowed instruction turns IRQs
  * off, or shows the guest the flag with which it is stepped.
  */
-#include "nmi_test.h"
+#include "nmi_events.h"
 
 enum { STAGE_READY = 1, STAGE_END };
 
@@ -133,6 +133,7 @@ static void pushf(void)
 
 static void guest_int3(void)
 {
+	guest_warm_up();
 	asm volatile("out %%eax, %0\n\t"
 		     "int3" : : "N"(STAGE_PORT), "a"(STAGE_READY) : "memory");
 	guest_stage(STAGE_END);
