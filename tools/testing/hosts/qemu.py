@@ -10,21 +10,34 @@ MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
 CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests oops=panic'
 
 
-def running(host, kernel, run):
-    """The booting host, as a context whose value is the emulator's process."""
-    initrd = run.folder / 'initrd'
+def make_initrd(host, kernel, folder):
+    initrd = folder / 'initrd'
     initrd.write_bytes(initramfs(
-        run.folder / 'initramfs', kernel.modules(*MODULES, *kernel.dependencies(host.module)),
+        folder / 'initramfs', kernel.modules(*MODULES, *kernel.dependencies(host.module)),
         {'transport': (GUEST / 'transport-9p').read_text(), 'image': f'{kernel.image}\n'}))
-    share = 'local,security_model=none,multidevs=remap'
-    command = ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', host.cpu,
-               '-m', host.memory, '-smp', run.cpus,
-               '-display', 'none', '-nodefaults', '-no-reboot',
-               '-serial', f'file:{run.console}',
-               '-serial', run.port if run.interactive else f'file:{run.port}',
-               '-virtfs', f'{share},readonly=on,path=/,mount_tag=machine',
-               '-virtfs', f'{share},path={run.work},mount_tag=work',
-               '-kernel', kernel.vmlinux(), '-initrd', initrd, '-append', CMDLINE]
+    return initrd
+
+
+def share(tag, path, *options):
+    return '-virtfs', ','.join(('local', 'security_model=none', 'multidevs=remap', *options,
+                                f'path={path}', f'mount_tag={tag}'))
+
+
+def command(accelerator, host, cpus, root, vmlinux, initrd, serials, work):
+    """QEMU's command line, as far as it does not depend on where QEMU itself runs."""
+    ports = [word for serial in serials for word in ('-serial', serial)]
+    return ['qemu-system-x86_64', '-accel', accelerator, '-cpu', host.cpu,
+            '-m', host.memory, '-smp', cpus,
+            '-display', 'none', '-nodefaults', '-no-reboot', *ports,
+            *share('machine', root, 'readonly=on'), *share('work', work),
+            '-kernel', vmlinux, '-initrd', initrd, '-append', CMDLINE]
+
+
+def running(host, kernel, run, *extra):
+    """The booting host, as a context whose value is the emulator's process."""
+    serials = (f'file:{run.console}', run.port if run.interactive else f'file:{run.port}')
+    words = command('tcg', host, run.cpus, '/', kernel.vmlinux(),
+                    make_initrd(host, kernel, run.folder), serials, run.work)
     if run.icount:
-        command += ['-icount', 'shift=0,sleep=off']
-    return emulator(command, run.folder / 'emulator')
+        words += ['-icount', 'shift=0,sleep=off']
+    return emulator([*words, *extra], run.folder / 'emulator')

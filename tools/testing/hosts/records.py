@@ -5,6 +5,7 @@ emulators is in their modules, and nothing else looks at a host's name."""
 from dataclasses import dataclass, replace
 
 import bochs
+import nested
 import qemu
 
 
@@ -17,11 +18,17 @@ class Host:
     vendor: str             # as in /proc/cpuinfo
     module: str             # the vendor module, as in /sys/module
     params: tuple = ()      # the module's parameters this host needs
+    reads: tuple = ()       # parameters as our module then has to show them
+    inside: object = None   # the host in which this one runs
 
 
 AMD = Host(
-    name='amd', emulator=qemu, cpu='qemu64,+svm,+npt,+vgif', memory=3072,
+    name='amd', emulator=qemu, cpu='qemu64,+svm,+npt,+vgif,model-id=QEMU TCG CPU', memory=3072,
     vendor='AuthenticAMD', module='kvm_amd')
+
+# The CPU's vNMI is what our module offers to nested hypervisors.
+AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=off',
+                   memory=1536, reads=('vnmi=Y',), inside=AMD)
 
 # Bochs's VMX preemption timer stalls guests. What no parameter cures in 2.7: an
 # entry into a guest with IRQs off holds back the host's interrupts as well, until
@@ -33,4 +40,4 @@ INTEL = Host(
 
 INTEL_SOFT = replace(INTEL, name='intel-soft', params=(*INTEL.params, 'vnmi=0'))
 
-HOSTS = {host.name: host for host in (AMD, INTEL, INTEL_SOFT)}
+HOSTS = {host.name: host for host in (AMD, AMD_VNMI, INTEL, INTEL_SOFT)}

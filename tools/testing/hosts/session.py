@@ -32,6 +32,12 @@ def check_parameters(module, given):
                             f'it has {", ".join(sorted(known))}')
 
 
+def expected_readings(host, options):
+    """What the host wants to read of its module's parameters, unless the user has other wishes."""
+    given = [parameter.partition('=')[0] for parameter in options.param]
+    return [] if options.stock else [r for r in host.reads if r.partition('=')[0] not in given]
+
+
 def shell_text(command):
     """One word is a script, several are a program with its arguments."""
     return command[0] if len(command) == 1 else shlex.join(command)
@@ -48,6 +54,7 @@ def fill(work, host, kernel, options, token):
     job = {
         'name': host.name, 'vendor': host.vendor, 'token': token,
         'module': host.module, 'host_params': ' '.join(host.params), 'params': ' '.join(options.param),
+        'reads': ' '.join(expected_readings(host, options)),
         'version': module_field(module, 'version'), 'srcversion': module_field(module, 'srcversion'),
         'terminal': '',
     }

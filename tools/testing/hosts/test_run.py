@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE))
 import bochs
 import bootdisk
 import kernel
+import nested
 import qemu
 import session
 import snapshot
@@ -70,8 +71,8 @@ class VerdictTest(unittest.TestCase):
         log = recorded('passed').replace('\n', '\r\r\n')
         self.assertEqual(judge(log, TOKEN).status, 0)
 
-    def failure(self, log, limit=None):
-        verdict = judge(log, TOKEN, limit)
+    def failure(self, log, limit=None, below=''):
+        verdict = judge(log, TOKEN, limit, below)
         self.assertEqual(verdict.status, 125)
         return verdict.reason
 
@@ -100,6 +101,15 @@ class VerdictTest(unittest.TestCase):
         self.assertEqual(self.failure(f'{TOKEN} failed kvm_amd has version none, expected 1.0\n'),
                          'kvm_amd has version none, expected 1.0')
 
+    def test_complaints_of_the_host_below_count(self):
+        self.assertIn('WARNING: CPU: 0', self.failure(recorded('passed'), below=recorded('warning')))
+        self.assertEqual(judge(recorded('passed'), TOKEN, below=recorded('passed')).status, 0)
+
+    def test_the_host_below_may_say_why_there_is_no_verdict(self):
+        self.assertIn('the host below reports failed kvm_amd',
+                      self.failure('', below=f'{TOKEN} failed kvm_amd has version none\n'))
+        self.assertIn('crashed', self.failure('', below='[    1.0] booting\n'))
+
     def test_nonsense_after_the_token_is_no_success(self):
         for text in 'exit', 'exit -1', 'exit 0x0', 'done':
             with self.subTest(text):
@@ -127,14 +137,15 @@ class VerdictTest(unittest.TestCase):
 class RelayTest(Folder):
     """The watch over the emulator; here it is a shell script that writes the two ports."""
 
-    def watch(self, script, limit=5):
-        for name in 'console', 'output':
+    def watch(self, script, limit=5, consoles=('console',)):
+        for name in *consoles, 'output':
             (self.folder / name).touch()
         said = io.BytesIO()
         with mock.patch('sys.stdout', SimpleNamespace(buffer=said)), \
                 emulator(['sh', '-c', script], self.folder / 'said', cwd=self.folder) as process:
             started = time.monotonic()
-            late = runner.relay(process, self.folder / 'output', self.folder / 'console', TOKEN, limit)
+            late = runner.relay(process, self.folder / 'output', [self.folder / name for name in consoles],
+                                TOKEN, limit)
         return late, said.getvalue(), time.monotonic() - started
 
     def test_output_comes_through_unchanged_up_to_the_verdict(self):
@@ -153,6 +164,11 @@ class RelayTest(Folder):
     def test_a_hang_ends_at_the_limit(self):
         late, said, _ = self.watch('printf begun >output; sleep 9', limit=0.3)
         self.assertEqual((late, said), (True, b'begun'))
+
+    def test_the_host_below_ends_last(self):
+        late, said, _ = self.watch(f"echo '{TOKEN} exit 0' >console; sleep 0.3; printf late >output; "
+                                   f"echo '{TOKEN} exit 0' >below; sleep 9", consoles=('console', 'below'))
+        self.assertEqual((late, said), (False, b'late'))
 
     def test_no_emulator_is_left_behind(self):
         with emulator(['sleep', '9'], self.folder / 'said') as process:
@@ -182,6 +198,16 @@ class CommandLineTest(unittest.TestCase):
 
 
 class SessionTest(Folder):
+    def test_a_reading_is_not_expected_where_the_user_decides(self):
+        def expected(host, stock=False, param=()):
+            return session.expected_readings(HOSTS[host], SimpleNamespace(stock=stock, param=param))
+
+        self.assertEqual(expected('amd-vnmi'), ['vnmi=Y'])
+        self.assertEqual(expected('amd-vnmi', param=['nested=0']), ['vnmi=Y'])
+        self.assertEqual(expected('amd-vnmi', param=['vnmi=0']), [])
+        self.assertEqual(expected('amd-vnmi', stock=True), [])
+        self.assertEqual(expected('amd'), [])
+
     def test_unknown_parameters_are_refused(self):
         with mock.patch('session.module_field', return_value='vnmi:bool\nnested:int'):
             session.check_parameters('kvm-amd.ko', ['vnmi=0'])
@@ -334,6 +360,26 @@ class EmulatorTest(Folder):
         with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
             qemu.running(HOSTS['amd'], tree, SimpleNamespace(**{**run, **changes}))
         return ' '.join(str(word) for word in start.call_args[0][0])
+
+    def test_a_host_inside_another_speaks_through_its_ports(self):
+        tree = mock.Mock(image=Path('/image'), folder=Path('/build/6.1'))
+        tree.vmlinux.return_value = Path('/build/vmlinux')
+        tree.dependencies.return_value = []
+        run = runner.Run(self.folder, Path('/w'), Path('/c'), Path('/p'), TOKEN, False, 1, False,
+                         self.folder / 'below')
+        with mock.patch('qemu.initramfs', return_value=b''), mock.patch('nested.session.fill') as fill, \
+                mock.patch('nested.Kernel', return_value=tree), \
+                mock.patch('nested.default_kernel', return_value='6.1'), \
+                mock.patch('qemu.emulator') as start:
+            nested.running(HOSTS['amd-vnmi'], tree, run)
+        outer = ' '.join(str(word) for word in start.call_args[0][0])
+        inner, = fill.call_args[0][3].command
+        self.assertEqual(fill.call_args[0][1], HOSTS['amd'])
+        self.assertIn(f'-serial file:{self.folder}/below/console -serial file:{self.folder}/below/output ', outer)
+        self.assertIn('-serial file:/c -serial file:/p ', outer)
+        self.assertIn('-accel kvm -cpu host,migratable=off ', inner)
+        self.assertIn('-serial /dev/ttyS2 -serial /dev/ttyS3 ', inner)
+        self.assertIn('-kernel /run/machine/build/vmlinux ', inner)
 
     def test_qemu_is_told_what_was_asked_for(self):
         plain = self.qemu_command()

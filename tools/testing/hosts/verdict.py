@@ -2,7 +2,8 @@
 """Judge a run by its console log.
 
 A host counts as crashed until its log holds the verdict line of this run, and
-a kernel that complained is a failed host whatever the verdict says."""
+a kernel that complained is a failed host whatever the verdict says. The log of
+a host in which that one runs counts as well, and may say why there is no verdict."""
 
 import re
 from dataclasses import dataclass
@@ -38,17 +39,20 @@ def final_line(console, token):
     return found and found[1]
 
 
-def is_over(console, token):
-    return final_line(console, token) is not None or FATAL.search(console) is not None
+def is_over(consoles, token):
+    """The host that ends last has reported, or a kernel stands still."""
+    return final_line(consoles[-1], token) is not None or any(map(FATAL.search, consoles))
 
 
-def judge(console, token, limit=None):
+def judge(console, token, limit=None, below=''):
     """The verdict on a run that has ended; limit: it was stopped after so many seconds."""
     lines = console.splitlines()
-    for line in lines:
+    for line in lines + below.splitlines():
         if COMPLAINT.match(line):
             return Verdict(reason='the kernel complained: ' + line.strip())
     final = final_line(console, token)
+    if final is None and final_line(below, token):
+        return Verdict(reason=f'did not start, or ended early: the host below reports {final_line(below, token)}')
     if final is None:
         last = next((line.strip() for line in reversed(lines) if line.strip()), 'none')
         what = f'hung, stopped after {limit} s' if limit else 'crashed: the emulator ended early'
