@@ -78,7 +78,7 @@ deps:
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
 ## make check         run every test on every host (HOSTS="amd intel" for some)
-## make shell         a root prompt on an emulated host (HOST=amd, intel, intel-soft)
+## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
 check demo shell: deps

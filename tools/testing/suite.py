@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SELFTESTS = HERE / "selftests/kvm"
-HOSTS = "amd intel intel-soft"
+HOSTS = "amd amd-vnmi intel intel-soft"
 
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
