@@ -78,14 +78,18 @@ deps:
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
 ## make check         run every test on every host (HOSTS="amd intel" for some)
+## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-check demo shell: deps
+check compare demo shell: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/check
+
+run-compare: modules selftests image
+	@HOSTS='$(HOSTS)' tools/testing/compare
 
 run-demo: modules image
 	@tools/demo/demo
@@ -116,6 +120,6 @@ clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules selftests image deps check demo shell kselftest load unload clean \
-	run-check run-demo run-shell FORCE
+.PHONY: all help modules selftests image deps check compare demo shell kselftest load unload clean \
+	run-check run-compare run-demo run-shell FORCE
 .DELETE_ON_ERROR:

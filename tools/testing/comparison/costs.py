@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What selftests/kvm/x86/nmi_cost.c prints, what its rows mean to a reader, and
+how much more than the distribution's module ours may cost in each."""
+
+import re
+from dataclasses import dataclass
+
+ROWS = {
+    "plain-exit": "an exit without any NMI (CPUID)",
+    "lone": "an NMI into running code: end of its handler to that code",
+    "lone-irqs-off": "the same with IRQs off",
+    "halted": "an NMI into HLT: the same",
+    "pair": "two back to back: end of one handler to the next",
+    "pair-irqs-off": "the same with IRQs off",
+    "irq-behind": "an IRQ waits behind the NMI: to the IRQ's handler",
+    "ten-in-handler": "ten more come in a handler: all of it",
+    "ten-thousand": "one of 10,000 in a row, from its sending to its return",
+}
+
+# (host, row): how many times the distribution's ticks may be taken.
+LIMITS = {("amd", "lone"): 0.45, ("amd", "pair"): 0.75}
+PLAIN_LIMIT = 1.01
+LIMIT = 1.0
+
+# Said below the table, where a host has such a row.
+REMARKS = {
+    ("intel-soft", "lone-irqs-off"):
+        "no window opens by itself where IRQs are off: one exit tells the very instruction to which "
+        "the handler returned",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    ticks: int = 0
+    exits: int = 0
+    problem: str = ""       # why there are no figures
+
+
+def parse(line):
+    """(row, Cost) of a line that is one, else None."""
+    words = line.split()
+    if words[:1] != ["cost"] or len(words) < 3:
+        return None
+    figures = re.fullmatch(r"ticks (\d+) exits (\d+) alike \d+ of \d+", " ".join(words[2:]))
+    if figures:
+        return words[1], Cost(int(figures[1]), int(figures[2]))
+    return words[1], Cost(problem=" ".join(words[2:]))
+
+
+def ratio(ours, stock):
+    """Ours to the distribution's; None where there is nothing to compare."""
+    if ours == stock:
+        return 1.0
+    return ours / stock if stock else None
+
+
+def limit(host, row):
+    return LIMITS.get((host, row), PLAIN_LIMIT if row == "plain-exit" else LIMIT)
+
+
+def over_limit(host, row, ours, stock):
+    """Why the costs of ours are not good enough, "" if they are."""
+    if ours.problem:
+        return ours.problem
+    if stock.problem:
+        return ""
+    if ours.exits > stock.exits:
+        return f"{ours.exits} exits, the distribution's takes {stock.exits}"
+    if ours.ticks > stock.ticks * limit(host, row):
+        return f"{ours.ticks / stock.ticks:.3f} of the distribution's ticks, wanted {limit(host, row):.2f}"
+    return ""
