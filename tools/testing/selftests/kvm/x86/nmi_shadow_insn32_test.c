@@ -230,6 +230,8 @@ static void check_sysenter(struct kvm_vcpu *vcpu)
 {
 	struct event32 *nmi;
 
+	/* It turns IRQs off, and so the IRQ window does not open behind it. */
+	require_shadow_tracked(FLAGS);
 	vcpu_set_msr(vcpu, MSR_SYSENTER(0), CODE32);
 	vcpu_set_msr(vcpu, MSR_SYSENTER(1), LOW_STACK);
 	vcpu_set_msr(vcpu, MSR_SYSENTER(2), AT(sysenter_target));
