@@ -66,7 +66,8 @@ $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 
 ## make selftests     build the tests that run in a host or on this machine
 selftests: $(out)/src/.version
-	@$(MAKE) -s -C tools/testing/selftests/kvm KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
+	@$(MAKE) -s -C tools/testing/selftests/kvm KVER=$(KVER) \
+		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
 
 # The hosts boot the distribution's kernel image: unpacked, not installed.
 image:
