@@ -11,10 +11,10 @@
  *   lent     For the length of one VM entry: the first slot that the guest does
  *	      not use, in the CPU and in GUEST_DR7.  Nothing of it is ever in the
  *	      fields from which debug registers are saved, migrated or emulated.
- *   given up For the rest of this NMI: user space debugs the guest, or the
- *	      breakpoint fired MAX_MISSES times for somebody else, such as a
- *	      handler that calls the function it interrupted.  Not lent, but not
- *	      given up either: in L2, in SMM, while the guest uses all slots.
+ *   given up For the rest of this NMI: the breakpoint fired MAX_MISSES times for
+ *	      somebody else, such as a handler that calls the function it
+ *	      interrupted.  Not lent, but not given up either: in L2, in SMM,
+ *	      while the guest uses all slots, or user space any to debug it.
  *
  * The vCPU may also be seen at the return address at an exit that has nothing to
  * do with the breakpoint; that counts as well.  It catches most cases in which
@@ -86,7 +86,7 @@ void return_breakpoint_arm(struct vcpu_vmx *vmx)
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 	struct kvm_segment ss;
 
-	bp->armed = soft_vnmi_exact && !vcpu->guest_debug && !is_guest_mode(vcpu) &&
+	bp->armed = soft_vnmi_exact && !is_guest_mode(vcpu) &&
 		    !(vmx_get_rflags(vcpu) & X86_EFLAGS_IF);
 	if (!bp->armed)
 		return;
@@ -173,9 +173,8 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 	int slot;
 
-	if (vcpu->guest_debug)
-		bp->armed = false;
 	if (!bp->armed || is_guest_mode(vcpu) || is_smm(vcpu) ||
+	    (vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) ||
 	    vmx->emulation_required)
 		return;
 

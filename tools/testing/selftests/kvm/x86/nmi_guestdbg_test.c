@@ -71,20 +71,12 @@ static void dry_run(uint64_t *addresses)
 	kvm_vm_free(vcpu->vm);
 }
 
-/* User space has the debug registers, so the return breakpoint is given up. */
-static void require_window_while_debugged(void)
-{
-	if (nmi_path() == VMX_SOFT)
-		skip("soft vNMI opens the window with IRQs on only while user space debugs the guest");
-}
-
 static void check_steps_with(unsigned int nr_nmis)
 {
 	uint64_t expected[NR_STEPS];
 	struct kvm_vcpu *vcpu;
 	unsigned int i, n;
 
-	require_window_while_debugged();
 	dry_run(expected);
 	vcpu = run_to_ready(NULL);
 	for (i = 0; i < NR_STEPS; i++) {
@@ -146,7 +138,6 @@ static void out_of_handler(void)
 	struct kvm_vcpu *vcpu;
 	unsigned int nr, i;
 
-	require_window_while_debugged();
 	vcpu = run_to_ready(on_event);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);

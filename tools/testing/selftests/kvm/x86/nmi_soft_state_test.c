@@ -145,7 +145,7 @@ static void clock_runs_on(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler(false);
 
-	set_debug(vcpu, KVM_GUESTDBG_ENABLE, NULL);
+	set_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, NULL);
 	ticks = soft_timeout_ms() * 3 / 4 * tsc_khz_of(vcpu);
 	sync_global_to_guest(vcpu->vm, ticks);
 	send_nmi(vcpu);
@@ -158,6 +158,7 @@ static void clock_runs_on(void)
 
 /* --- a debugger ------------------------------------------------------------- */
 
+/* It uses debug registers, so the return has none. */
 static void debugger_comes(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler(true);
@@ -174,7 +175,7 @@ static void debugger_comes(void)
 	check_came_in_irq_window(vcpu);
 }
 
-/* Its breakpoint is at the very return address. */
+/* Its breakpoint is at the very return address, and as good as ours. */
 static void debugger_at_return(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler(true);
@@ -187,23 +188,31 @@ static void debugger_at_return(void)
 	CHECK_EQ(vcpu->run->debug.arch.pc, (uint64_t)guest_stop_next);
 	set_debug(vcpu, 0, NULL);
 	run_to(vcpu, STAGE_END);
-	check_came_in_irq_window(vcpu);
+	check_came_at_return(vcpu);
+}
+
+/* It looks on while the handler runs, and has no use for debug registers. */
+static void debugger_looks_on(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler(true);
+
+	set_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP, NULL);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	check_came_at_return(vcpu);
 }
 
 static void debugger_leaves(void)
 {
-	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
+	struct kvm_vcpu *vcpu = run_to_handler(true);
 
-	require_exact();
-	opens = true;
-	sync_global_to_guest(vcpu->vm, opens);
-	run_to(vcpu, STAGE_READY);
-	set_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, guest_open);
+	set_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, guest_open_next);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
 	set_debug(vcpu, 0, NULL);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	send_nmi(vcpu);
-	check_came_at_return(finish(vcpu));
+	run_to(vcpu, STAGE_END);
+	check_came_at_return(vcpu);
 }
 
 /* --- another VM ------------------------------------------------------------- */
@@ -259,11 +268,11 @@ static const struct test_case cases[] = {
 	{ "found: user space writes back registers, debug registers and events", written_back },
 	{ "user space does not see the breakpoint in the debug registers", not_in_debugregs },
 	{ "nor does writing back start the timeout again", clock_runs_on },
-	{ "not found, IRQ window: user space debugs the guest, and its breakpoint fires",
+	{ "not found, IRQ window: a debugger has a breakpoint elsewhere, and it fires",
 	  debugger_comes },
-	{ "not found, IRQ window: user space has its breakpoint at the return address",
-	  debugger_at_return },
-	{ "found: user space has debugged the guest before", debugger_leaves },
+	{ "found: a debugger has a breakpoint at the return address", debugger_at_return },
+	{ "found: a debugger looks on", debugger_looks_on },
+	{ "found: a debugger has left by then", debugger_leaves },
 	{ "not found, IRQ window: a VM restored in the handler", restored_then_opens },
 	{ "not found, timeout: the same with IRQs off", restored_then_spins },
 	{ "found: a VM restored before the NMI", restored_unblocked },
