@@ -21,13 +21,14 @@ enum { STAGE_READY = 1, STAGE_END };
 #define INT_VECTOR	0x61
 #define MSR_SYSENTER(n)	(0x174 + (n))	/* CS, ESP, EIP */
 
-extern char insn_stop[], insn_into[], insn_bound[], insn_int_n[], insn_int3[];
+extern char insn_read_idt[], insn_stop[], insn_into[], insn_bound[], insn_int_n[], insn_int3[];
 extern char insn_sysenter[], insn_popf[], insn_end[], sysenter_target[];
 extern char v86_insns[], v86_pushf[], v86_popf[], v86_int_n[], v86_insns_end[];
 
 /* Each of them is followed by what the guest does behind it. */
 asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
+	"insn_read_idt: mov 0x2000, %eax\n"	/* LOW_IDT */
 	"insn_stop: mov $1, %eax\n"	/* STAGE_READY */
 	"out %eax, $0xf1\n"
 	"insn_into: into\n"
@@ -65,14 +66,19 @@ static struct kvm_vcpu *stop_in_kernel(void)
 	return create_flat32(insn_stop);
 }
 
-static struct kvm_vcpu *stop_in_user_mode(void)
+static struct kvm_vcpu *start_in_user_mode(char *entry)
 {
 	struct frame32 target = {
-		.eip = (uint64_t)insn_stop, .cs = USER_CODE32, .ss = USER_DATA32,
+		.eip = (uint64_t)entry, .cs = USER_CODE32, .ss = USER_DATA32,
 		.esp = LOW_USER_STACK, .eflags = RFLAGS_FIXED,
 	};
 
 	return create_flat32_at(&target);
+}
+
+static struct kvm_vcpu *stop_in_user_mode(void)
+{
+	return start_in_user_mode(insn_stop);
 }
 
 static struct kvm_vcpu *stop_in_v86_mode(void)
@@ -134,22 +140,10 @@ static void check_event(struct kvm_vcpu *vcpu, int vector, char *entry,
 #define FLAGS		(RFLAGS_FIXED | RFLAGS_CF)
 #define AT(label)	((uint64_t)(label))
 
-/*
- * Where kvm-amd emulates vNMI for the hypervisor that runs this guest, the NMI
- * comes in front of these, after the instruction. The cause is not known yet.
- */
-static void require_soft_interrupts_in_front(void)
-{
-	if (nmi_path() == SVM_VNMI && on_qemu_tcg())
-		skip("known defect: under an emulated vNMI the NMI comes in front of the soft interrupt");
-}
-
 static void into(void)
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = stop_in_kernel();
 
-	require_soft_interrupts_in_front();
-	vcpu = stop_in_kernel();
 	move_to(vcpu, AT(insn_into), FLAGS | RFLAGS_OF);
 	check_event(vcpu, OF_VECTOR, event32_4, AT(insn_into) + 1, FLAGS | RFLAGS_OF);
 	run_to(vcpu, STAGE_END);
@@ -179,10 +173,8 @@ static void bound(void)
 
 static void user_int3(void)
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = stop_in_user_mode();
 
-	require_soft_interrupts_in_front();
-	vcpu = stop_in_user_mode();
 	move_to(vcpu, AT(insn_int3), FLAGS);
 	check_event(vcpu, BP_VECTOR, event32_3, AT(insn_int3) + 1, FLAGS);
 	run_to(vcpu, STAGE_END);
@@ -190,22 +182,22 @@ static void user_int3(void)
 
 static void user_int_n(void)
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = stop_in_user_mode();
 
-	require_soft_interrupts_in_front();
-	vcpu = stop_in_user_mode();
 	set_gate32(vcpu, INT_VECTOR, INTERRUPT_GATE32, 3, CODE32, event32_3);
 	move_to(vcpu, AT(insn_int_n), FLAGS);
 	check_event(vcpu, BP_VECTOR, event32_3, AT(insn_int_n) + 2, FLAGS);
 	run_to(vcpu, STAGE_END);
 }
 
+/*
+ * Without NextRIP an INT n that an exit has interrupted is injected again behind
+ * the instruction, which is too late to refuse it: let the host map the gate.
+ */
 static void user_int_n_refused(void)
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = start_in_user_mode(insn_read_idt);
 
-	require_soft_interrupts_in_front();
-	vcpu = stop_in_user_mode();
 	set_gate32(vcpu, INT_VECTOR, INTERRUPT_GATE32, 0, CODE32, event32_3);
 	move_to(vcpu, AT(insn_int_n), FLAGS);
 	check_event(vcpu, GP_VECTOR, event32_13, AT(insn_int_n), FLAGS | RFLAGS_RF);
@@ -296,10 +288,8 @@ static void v86_int_n_refused(void)
 
 static void v86_int_n_allowed(void)
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = stop_in_v86_mode();
 
-	require_soft_interrupts_in_front();
-	vcpu = stop_in_v86_mode();
 	set_gate32(vcpu, INT_VECTOR, INTERRUPT_GATE32, 3, CODE32, event32_3);
 	move_to(vcpu, v86_address(v86_int_n), V86_FLAGS | RFLAGS_IOPL);
 	check_event(vcpu, BP_VECTOR, event32_3, v86_address(v86_int_n) + 2,
