@@ -85,9 +85,6 @@ struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
 /* Exits seen so far; fails if there are fewer than nr. */
 const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr);
 
-/* Into a fresh VM, as a migration would. */
-struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu);
-
 /* The vNMI bits of L2 in the state that user space saves. */
 uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu);
 

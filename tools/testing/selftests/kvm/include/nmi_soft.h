@@ -36,9 +36,6 @@ void check_came_in_irq_window(struct kvm_vcpu *vcpu);
 int open_kernel_log(void);
 unsigned int nmi_messages(int log);
 
-/* Exits of the vCPU up to now, without those for the host's own interrupts. */
-uint64_t exits_of(struct kvm_vcpu *vcpu);
-
 /* Bochs, where time is what is executed and figures repeat. */
 bool tsc_counts_instructions(void);
 uint64_t tsc_khz_of(struct kvm_vcpu *vcpu);

@@ -211,4 +211,24 @@ void __attribute__((noreturn)) fail_on_exit(struct kvm_vcpu *vcpu);
 const struct event_log *read_log(struct kvm_vcpu *vcpu);
 const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr);
 
+/* A number that KVM counts for the vCPU, by its name. */
+uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
+
+/* Exits of the vCPU up to now, without those for the host's own interrupts. */
+uint64_t exits_of(struct kvm_vcpu *vcpu);
+
+/*
+ * Move the vCPU to a fresh VM, by what user space can save and restore. Between
+ * the two, while there is no VM, meanwhile() runs if there is one.
+ */
+struct kvm_vcpu *migrate_while(struct kvm_vcpu *vcpu, void (*meanwhile)(void));
+
+static inline struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
+{
+	return migrate_while(vcpu, NULL);
+}
+
+/* Let KVM_RUN find a signal when it has prepared the entry. */
+void enter_and_give_up(struct kvm_vcpu *vcpu);
+
 #endif

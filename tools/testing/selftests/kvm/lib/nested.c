@@ -116,18 +116,6 @@ const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr)
 	return l2_exits;
 }
 
-struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
-{
-	struct kvm_x86_state *state = vcpu_save_state(vcpu);
-	struct kvm_vm *vm = vcpu->vm;
-
-	kvm_vm_release(vm);
-	vcpu = vm_recreate_with_one_vcpu(vm);
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
-	return vcpu;
-}
-
 uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu)
 {
 	union {

@@ -154,34 +154,6 @@ static void guest(void)
 	guest_run();
 }
 
-/* --- exits --------------------------------------------------------------- */
-
-static uint64_t read_stat(struct kvm_vcpu *vcpu, const char *name)
-{
-	int fd = vcpu_get_stats_fd(vcpu), i;
-	struct kvm_stats_header header;
-	struct kvm_stats_desc *descs, *desc = NULL;
-	uint64_t value;
-
-	read_stats_header(fd, &header);
-	descs = read_stats_descriptors(fd, &header);
-	for (i = 0; i < header.num_desc; i++) {
-		desc = get_stats_descriptor(descs, i, &header);
-		if (!strcmp(desc->name, name))
-			break;
-	}
-	TEST_ASSERT(i < header.num_desc, "KVM has no statistic '%s'", name);
-	read_stat_data(fd, &header, desc, &value, 1);
-	free(descs);
-	close(fd);
-	return value;
-}
-
-static uint64_t guest_exits(struct kvm_vcpu *vcpu)
-{
-	return read_stat(vcpu, "exits") - read_stat(vcpu, "irq_exits");
-}
-
 /* --- rows ---------------------------------------------------------------- */
 
 struct row {
@@ -272,11 +244,11 @@ static uint64_t run_sample(struct kvm_vcpu *vcpu)
 		send_nmi(vcpu);
 		run_on(vcpu, STAGE_HANDLER);
 	}
-	before = guest_exits(vcpu);
+	before = exits_of(vcpu);
 	row->cause(vcpu);
 	run_on(vcpu, STAGE_END);
 	sync_global_from_guest(vcpu->vm, ticks);
-	return guest_exits(vcpu) - before - 1;
+	return exits_of(vcpu) - before - 1;
 }
 
 static unsigned int take_samples(struct kvm_vcpu *vcpu)

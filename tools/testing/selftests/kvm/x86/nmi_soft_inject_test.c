@@ -13,8 +13,6 @@
  * A wrong implementation delivers twice or never, finds the blocking of its first
  * attempt in its own way, or looks for the return where the first attempt was.
  */
-#include <signal.h>
-
 #include "nmi_soft.h"
 
 enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
@@ -116,31 +114,6 @@ static void idt_page_missing(void)
 }
 
 /* --- entries that are given up ---------------------------------------------- */
-
-static void on_signal(int signal)
-{
-}
-
-/* Let KVM_RUN find a signal when it has prepared the entry. */
-static void enter_and_give_up(struct kvm_vcpu *vcpu)
-{
-	struct {
-		struct kvm_signal_mask head;
-		uint64_t set;
-	} mask = { .head.len = 8 };
-	struct sigaction act = { .sa_handler = on_signal };
-	sigset_t usr1;
-
-	sigemptyset(&usr1);
-	sigaddset(&usr1, SIGUSR1);
-	sigaction(SIGUSR1, &act, NULL);
-	sigprocmask(SIG_BLOCK, &usr1, NULL);
-	raise(SIGUSR1);
-
-	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, &mask.head);
-	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "no EINTR");
-	sigwaitinfo(&usr1, NULL);
-}
 
 static void entry_given_up(void)
 {

@@ -217,18 +217,6 @@ static void debugger_leaves(void)
 
 /* --- another VM ------------------------------------------------------------- */
 
-static struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
-{
-	struct kvm_x86_state *state = vcpu_save_state(vcpu);
-	struct kvm_vm *vm = vcpu->vm;
-
-	kvm_vm_release(vm);
-	vcpu = vm_recreate_with_one_vcpu(vm);
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
-	return vcpu;
-}
-
 static void restored_then_opens(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler(true);

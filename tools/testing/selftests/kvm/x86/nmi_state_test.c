@@ -11,7 +11,6 @@
  * (in the VMCS or VMCB, in a hidden flag), or forgets it on the way in. Up to
  * Linux 6.3 kvm.ko itself saves two pending NMIs as one.
  */
-#include <signal.h>
 #include <sys/utsname.h>
 
 #include "nmi_test.h"
@@ -60,18 +59,6 @@ static struct kvm_vcpu_events events_of(struct kvm_vcpu *vcpu)
 
 	vcpu_events_get(vcpu, &events);
 	return events;
-}
-
-static struct kvm_vcpu *migrate(struct kvm_vcpu *vcpu)
-{
-	struct kvm_x86_state *state = vcpu_save_state(vcpu);
-	struct kvm_vm *vm = vcpu->vm;
-
-	kvm_vm_release(vm);
-	vcpu = vm_recreate_with_one_vcpu(vm);
-	vcpu_load_state(vcpu, state);
-	kvm_x86_state_cleanup(state);
-	return vcpu;
 }
 
 static void check_nmis(struct kvm_vcpu *vcpu, unsigned int nr)
@@ -160,31 +147,6 @@ static void masked_only(void)
 	CHECK_EQ(events_of(vcpu).nmi.pending, 0);
 }
 
-static void on_signal(int signal)
-{
-}
-
-/* Let KVM_RUN find a signal when it has prepared the entry. */
-static void enter_and_give_up(struct kvm_vcpu *vcpu)
-{
-	struct {
-		struct kvm_signal_mask head;
-		uint64_t set;
-	} mask = { .head.len = 8 };
-	struct sigaction act = { .sa_handler = on_signal };
-	sigset_t usr1;
-
-	sigemptyset(&usr1);
-	sigaddset(&usr1, SIGUSR1);
-	sigaction(SIGUSR1, &act, NULL);
-	sigprocmask(SIG_BLOCK, &usr1, NULL);
-	raise(SIGUSR1);
-
-	vcpu_ioctl(vcpu, KVM_SET_SIGNAL_MASK, &mask.head);
-	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "no EINTR");
-	sigwaitinfo(&usr1, NULL);
-}
-
 static void injected(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(NULL);
@@ -264,6 +226,24 @@ static void pending_taken_back(void)
 	check_nmis(vcpu, 1);
 }
 
+/* An entry has tried to deliver it, and left it. */
+static void untaken_taken_back(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler();
+	struct kvm_vcpu_events events;
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	events = events_of(vcpu);
+	CHECK_EQ(events.nmi.pending, 1);
+	CHECK_EQ(events.nmi.masked, 1);
+	events.nmi.pending = 0;
+	events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
 static const struct test_case cases[] = {
 	{ "a pending NMI survives migration", pending },
 	{ "two pending NMIs survive migration", two_pending },
@@ -275,6 +255,7 @@ static const struct test_case cases[] = {
 	{ "an NMI comes once after entries that were given up", given_up_entry },
 	{ "setting the events just read changes nothing", get_and_set },
 	{ "user space can take a pending NMI back", pending_taken_back },
+	{ "also one that an entry was asked to deliver and did not", untaken_taken_back },
 };
 
 int main(void)
