@@ -8,7 +8,8 @@
  *
  * A wrong implementation takes the 16-bit IRET for something else than the end
  * of the handler (it is emulated where the CPU cannot run real mode), or looks
- * for the return address without the segment's base.
+ * for the return address without the segment's base. KVM can be told to emulate
+ * an instruction, by a prefix and a parameter of kvm.ko: so it is seen everywhere.
  */
 #include "nmi_test.h"
 
@@ -36,6 +37,7 @@ struct mode {
 #define OUT(stage) "mov $" stage ", %eax; out %eax, $" STR(STAGE_PORT) "\n"
 
 extern char real_code[], real_next[], real_after_hlt[], real_handler[], real_end[];
+extern char real_prefix[];
 extern char flat_code[], flat_next[], flat_after_hlt[], flat_handler[], flat_end[];
 
 /* The IRET at the start of each is for Bochs, see guest_start. */
@@ -66,6 +68,7 @@ asm(".pushsection .rodata\n"
     "	jne 1f\n"
     OUT("2")
     "1:	pop %di; pop %eax; pop %bp\n"
+    "real_prefix: nop; nop; nop; nop; nop\n"
     "	iret\n"
     "real_end:\n"
 
@@ -244,6 +247,45 @@ static void real_second(void)
 	second_waits(&real);
 }
 
+#define EMULATION_PARAM	"/sys/module/kvm/parameters/force_emulation_prefix"
+
+/* Returns what it was, -1 if this kvm.ko does not have it. */
+static int set_forced_emulation(int value)
+{
+	FILE *f = fopen(EMULATION_PARAM, "r+");
+	int before = -1;
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%d", &before) != 1)
+		before = -1;
+	rewind(f);
+	if (fprintf(f, "%d", value) < 0 || fclose(f))
+		return -1;
+	return before;
+}
+
+static void real_emulated(void)
+{
+	static const char prefix[] = "\x0f\x0bkvm";	/* UD2 and a signature */
+	struct kvm_vcpu *vcpu;
+
+	require_window_with_irqs_off();
+	require_blocking_cleared_at_entry();
+	if (set_forced_emulation(1) < 0)
+		skip("kvm.ko does not take force_emulation_prefix");
+	vcpu = run_to_ready(&real);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	memcpy(memory(vcpu, CODE + (real_prefix - real_code)), prefix, strlen(prefix));
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	CHECK_EQ(((struct mode_log *)memory(vcpu, LOG))->nr, 2);
+	check_nmi(vcpu, &real, 0, real_next, 0);
+	check_nmi(vcpu, &real, 1, real_next, 0);
+}
+
 static void real_hlt(void)
 {
 	ends_hlt(&real);
@@ -267,6 +309,7 @@ static void flat_hlt(void)
 static const struct test_case cases[] = {
 	{ "real mode: an NMI comes once, before the next instruction", real_once },
 	{ "real mode: a second NMI comes right after the first one's IRET", real_second },
+	{ "real mode: so it does behind an IRET that KVM emulates", real_emulated },
 	{ "real mode: an NMI ends HLT", real_hlt },
 	{ "32-bit mode: an NMI comes once, before the next instruction", flat_once },
 	{ "32-bit mode: a second NMI comes right after the first one's IRET", flat_second },
@@ -275,5 +318,10 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
-	return run_cases(cases, ARRAY_SIZE(cases));
+	int emulation = set_forced_emulation(0);
+	int status = run_cases(cases, ARRAY_SIZE(cases));
+
+	if (emulation >= 0)
+		set_forced_emulation(emulation);
+	return status;
 }
