@@ -12,7 +12,8 @@ MAKEFLAGS += --no-print-directory
 # every target needs one, and "deps" may yet install it.
 wanted := $(KVER)
 override KVER := $(shell KVER='$(wanted)' scripts/kernel 2>/dev/null)
-export KVER KVM_NMI_VERSION
+KHEADERS := $(shell KVER='$(KVER)' scripts/kernel --headers 2>/dev/null)
+export KVER KHEADERS KVM_NMI_VERSION
 
 series := $(shell echo $(KVER) | cut -d. -f1,2)
 out := build/$(KVER)
@@ -38,7 +39,8 @@ endif
 # A package that replaces another keeps its files' times, which may be older
 # than what was made from the one before. When dpkg did it is in its lists.
 dpkg-lists := $(wildcard $(foreach package,linux-source-$(series) linux-headers-$(KVER),\
-	/var/lib/dpkg/info/$(package).list /var/lib/dpkg/info/$(package):*.list))
+	/var/lib/dpkg/info/$(package).list /var/lib/dpkg/info/$(package):*.list \
+	$(out)/headers/.packages/$(package)))
 
 $(out)/src/.version: scripts/unpack-source $(dpkg-lists)
 	@scripts/unpack-source $(out)/src
@@ -57,7 +59,7 @@ $(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
 # by nobody.
 $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 	@echo "compiling kvm-intel.ko and kvm-amd.ko for $(KVER)"
-	@flock $(out) $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C /lib/modules/$(KVER)/build \
+	@flock $(out) $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C $(KHEADERS) \
 		M=$(CURDIR)/$(graft)/arch/x86/kvm CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1 | \
 		sed -u 's|$(CURDIR)/$(graft)/||g'
 	@for module in $(notdir $(modules)); do \
@@ -66,12 +68,14 @@ $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 
 ## make selftests     build the tests that run in a host or on this machine
 selftests: $(out)/src/.version
-	@$(MAKE) -s -C tools/testing/selftests/kvm KVER=$(KVER) \
+	@$(MAKE) -s -C tools/testing/selftests/kvm \
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
 
-# The hosts boot the distribution's kernel image: unpacked, not installed.
+## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
+# It is unpacked, not installed.
 image:
-	@scripts/fetch-packages $(out)/image linux-image-$(KVER)
+	@kver=$${KVER:-$$([ -z '$(wanted)' ] && scripts/kernel || scripts/newest-kernel '$(wanted)')}; \
+	scripts/fetch-packages build/$$kver/image linux-image-$$kver
 
 ## make deps          install the Debian packages that all this needs
 deps:
