@@ -198,19 +198,19 @@ static noinline void trace_injection(struct kvm_vcpu *vcpu)
 void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
-	bool virtual_nmis = has_virtual_nmis(vmx);
 
 	if (trace_kvm_nmi_inject_enabled())
 		trace_injection(vcpu);
 
 	/* An attempt that was interrupted has been counted. */
-	if (likely(!vmx->nmi.redelivery))
+	if (unlikely(vmx->nmi.redelivery))
+		vmx->nmi.redelivery = false;
+	else
 		++vcpu->stat.nmi_injections;
-	vmx->nmi.redelivery = false;
 	vmx->nmi.since = rdtsc();
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 
-	if (!virtual_nmis)
+	if (!has_virtual_nmis(vmx))
 		soft_vnmi_inject(vmx);
 
 	if (vmx->rmode.vm86_active) {
@@ -219,14 +219,17 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 		 * software, so nothing but software can block NMIs.
 		 */
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);
-		if (virtual_nmis)
+		if (has_virtual_nmis(vmx))
 			set_blocking_bit(vmx, true);
 		return;
 	}
 
 	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD,
 		     NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK);
-	vmx_clear_hlt(vcpu);
+
+	/* It asks the same, but would cost each injection a call. */
+	if (kvm_hlt_in_guest(vcpu->kvm))
+		vmx_clear_hlt(vcpu);
 }
 
 /*
@@ -357,8 +360,8 @@ void vmx_nmi_reenter(struct vcpu_vmx *vmx)
  * vmx_nmi_exit() - look at NMI state behind an exit
  * @vmx: the vCPU, its VMCS loaded
  *
- * After each exit unless NMIs are known to be open, before the exit's vectoring
- * information is turned back into events.
+ * After an exit of which vmx_nmi_after_exit() cannot tell that it has nothing to
+ * do with NMIs, before its vectoring information is turned back into events.
  *
  * Context: vCPU thread, interrupts off.
  */

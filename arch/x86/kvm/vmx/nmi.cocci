@@ -15,7 +15,7 @@
 //# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
 //# matches: create 1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
-//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 shared 1
+//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1 shared 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
 
@@ -74,8 +74,7 @@ position p;
 position p;
 @@
 - vmx_recover_nmi_blocking@p(vmx);
-+ if (unlikely(!vmx->loaded_vmcs->nmi_known_unmasked))
-+	vmx_nmi_exit(vmx);
++ vmx_nmi_after_exit(vmx);
 
 @soft_exit@
 statement S;
@@ -162,6 +161,15 @@ position p;
 + #include "nmi.h"
 +
   struct vcpu_vmx@p { ... };
+
+@include_exit@
+type T;
+parameter list params;
+position p;
+@@
++ #include "nmi_exit.h"
++
+  T vmx_vcpu_run@p(params) { ... }
 
 @shared@
 position p;

@@ -4,6 +4,7 @@
  * virtualization call.
  *
  *   nmi.c        injection, blocking, windows; the virtual-NMI hardware path
+ *   nmi_exit.h   the part of it that every exit runs
  *   soft_vnmi.c  VMCSs without virtual NMIs: blocking tracked in software
  *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  */
