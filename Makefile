@@ -2,7 +2,7 @@
 #
 # The only entry point; "make help" lists what it does.
 
-KVM_NMI_VERSION := 0.1
+KVM_NMI_VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"$$/\1/p' dkms.conf)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
@@ -79,15 +79,20 @@ image:
 
 ## make deps          install the Debian packages that all this needs
 deps:
-	@KVER='$(wanted)' scripts/deps
+	@KVER='$(wanted)' scripts/deps $(purposes)
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
 ## make check         run every test on every host (HOSTS="amd intel" for some)
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
+## make dkms          have DKMS build the modules, now and at each kernel update (as root)
+## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-check compare demo shell: deps
+compare demo shell: purposes := build test
+dkms: purposes := build dkms
+deb: purposes := build deb
+check compare demo shell dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
@@ -102,6 +107,16 @@ run-demo: modules image
 HOST ?= amd
 run-shell: modules image
 	@tools/testing/hosts/run $(HOST) --shell
+
+run-dkms:
+	@scripts/dkms install
+
+## make dkms-remove   take the modules out of DKMS again, for all kernels (as root)
+dkms-remove:
+	@scripts/dkms remove
+
+run-deb:
+	@scripts/deb
 
 ## make kselftest     run the tests on the module loaded on this machine
 kselftest:
@@ -126,5 +141,5 @@ clean:
 
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell kselftest load unload clean \
-	run-check run-compare run-demo run-shell FORCE
+	dkms dkms-remove deb run-check run-compare run-demo run-shell run-dkms run-deb FORCE
 .DELETE_ON_ERROR:
