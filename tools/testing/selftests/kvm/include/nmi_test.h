@@ -211,6 +211,17 @@ void __attribute__((noreturn)) fail_on_exit(struct kvm_vcpu *vcpu);
 const struct event_log *read_log(struct kvm_vcpu *vcpu);
 const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr);
 
+/*
+ * With NMI_TEST_LOG set in the environment a case prints what its guest has seen,
+ * the same on any host that delivers NMIs as this one does: at each stage the
+ * events since the last one. For a guest with handlers of its own log_line() does.
+ */
+void log_stage(struct kvm_vcpu *vcpu, uint32_t stage);
+void __attribute__((format(printf, 1, 2))) log_line(const char *fmt, ...);
+
+/* The flags of a frame by which hosts may be told apart. */
+uint64_t logged_flags(uint64_t rflags);
+
 /* A number that KVM counts for the vCPU, by its name. */
 uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 

@@ -148,13 +148,17 @@ struct kvm_vcpu *create_flat32(void *entry)
 struct event32 *next_event32(struct kvm_vcpu *vcpu, int vector)
 {
 	uint32_t stage = next_stage(vcpu);
+	struct event32 *event;
 	struct kvm_regs regs;
 
 	if (stage != STAGE_EVENT32 + vector)
 		FAIL("guest is at stage 0x%x, expected vector %d (0x%x)", stage,
 		     vector, STAGE_EVENT32 + vector);
 	vcpu_regs_get(vcpu, &regs);
-	return memory32(vcpu, regs.rsp);
+	event = memory32(vcpu, regs.rsp);
+	log_line("error 0x%x eip 0x%x cs 0x%x eflags 0x%lx", event->error, event->frame.eip,
+		 event->frame.cs, logged_flags(event->frame.eflags));
+	return event;
 }
 
 struct kvm_vcpu *create_flat32_at(const struct frame32 *target)

@@ -179,6 +179,7 @@ uint32_t next_stage(struct kvm_vcpu *vcpu)
 		fail_on_exit(vcpu);
 
 	memcpy(&stage, (char *)vcpu->run + vcpu->run->io.data_offset, sizeof(stage));
+	log_stage(vcpu, stage);
 	if (stage == STAGE_NESTED)
 		fail_nested(vcpu);
 	return stage;

@@ -109,10 +109,15 @@ struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
 
 const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr)
 {
+	unsigned int i;
+
 	sync_global_from_guest(vcpu->vm, l2_exits);
 	sync_global_from_guest(vcpu->vm, nr_l2_exits);
 	if (nr_l2_exits < nr || nr_l2_exits > NR_EXITS)
 		FAIL("L1 has seen %u exits of L2, expected %u", nr_l2_exits, nr);
+	for (i = 0; i < nr_l2_exits; i++)
+		log_line("exit 0x%x rip 0x%lx int_ctl 0x%x int_info 0x%x", l2_exits[i].code,
+			 l2_exits[i].rip, l2_exits[i].int_ctl, l2_exits[i].int_info);
 	return l2_exits;
 }
 
