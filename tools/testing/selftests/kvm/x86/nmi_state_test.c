@@ -156,9 +156,9 @@ static void injected(void)
 	send_nmi(vcpu);
 	enter_and_give_up(vcpu);
 
+	/* Or still pending, if it is the CPU that is to take it. */
 	events = events_of(vcpu);
-	CHECK_EQ(events.nmi.injected, 1);
-	CHECK_EQ(events.nmi.pending, 0);
+	CHECK_EQ(events.nmi.injected + events.nmi.pending, 1);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
 	check_nmis(vcpu, 1);
