@@ -14,6 +14,9 @@ HOSTS = "amd amd-vnmi intel intel-soft"
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
 
+# Each test has a limit of its own; this is for the host.
+SECONDS = "1800"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -54,9 +57,9 @@ def steps(host):
                                    for row_host, parameters, tests in variants() if row_host == host]
 
 
-def command(host, folder, steps, *options):
-    """The command that boots the host and runs these steps there."""
+def command(host, folder, steps, *options, before=""):
+    """The command that boots the host and runs these steps there, after some lines of shell."""
     names = sorted({test for step in steps for test in step.tests})
     files = [word for name in ["run-tests"] + names for word in ("--with", str(folder / name))]
     script = "".join(f"{{ {step.script()}; }} || status=1\n" for step in steps)
-    return [str(HERE / "hosts/run"), host, *options, *files, "--", f"status=0\n{script}exit $status"]
+    return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--", f"{before}status=0\n{script}exit $status"]

@@ -15,6 +15,7 @@ class Result:
     claim: str              # what the case says it shows
     comments: tuple = ()    # what was printed ahead of a failure
     number: int = 0         # of the case in its program, 0: of the program as a whole
+    log: tuple = ()         # what its guest has seen, if it was asked to print that
 
     def lines(self, where):
         """For the reader: the result, and below a failure what led to it."""
@@ -29,6 +30,7 @@ class Tap:
     def __init__(self):
         self.test = ""
         self.comments = []
+        self.log = []
 
     def line(self, text):
         text = text.rstrip("\r\n")
@@ -36,14 +38,17 @@ class Tap:
         case = re.fullmatch(r"(not )?ok\b(?: (\d+))?(?: -)?(?: (# SKIP))? ?(.*)", text)
         whole = re.fullmatch(r"1\.\.0 # SKIP (.*)", text)
         if program:
-            self.test, self.comments = program.group(1), []
+            self.test, self.comments, self.log = program.group(1), [], []
         elif whole:
             return Result("skipped", self.test, whole.group(1))
         elif case:
             failed, number, skipped, claim = case.groups()
             comments, self.comments = tuple(self.comments), []
+            log, self.log = tuple(self.log), []
             outcome = "failed" if failed else "skipped" if skipped else "passed"
-            return Result(outcome, self.test, claim, comments if failed else (), int(number or 0))
+            return Result(outcome, self.test, claim, comments if failed else (), int(number or 0), log)
+        elif text.startswith("# log: "):
+            self.log.append(text.removeprefix("# log: "))
         elif not re.match(r"TAP version|1\.\.\d|# Totals:", text):
             self.comments.append(text.removeprefix("# "))
         return None

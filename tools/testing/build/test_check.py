@@ -31,6 +31,19 @@ not ok 2 it comes once
 """
 
 
+LOGGED = """\
+# nmi_some_test
+TAP version 13
+1..2
+# log: stage 1
+# log: vector 2 rip 0x1000
+ok 1 an NMI comes
+# log: stage 1
+ok 2 it comes once
+# nmi_some_test: status 0
+"""
+
+
 class Check(unittest.TestCase):
     """check in a folder of its own, where hosts/run prints a record."""
 
@@ -41,7 +54,7 @@ class Check(unittest.TestCase):
         (self.testing / "hosts").mkdir(parents=True)
         (self.testing / "selftests/kvm/x86").mkdir(parents=True)
         (self.testing / "selftests/kvm/x86/nmi_some_test.c").touch()
-        for name in ("check", "suite.py", "tap.py"):
+        for name in ("check", "exceptions.py", "guest_logs.py", "other_l1.py", "suite.py", "tap.py"):
             shutil.copy(TESTING / name, self.testing)
 
     def check(self, record, status, errors="", hosts="amd"):
@@ -100,6 +113,87 @@ class Check(unittest.TestCase):
         status, lines = self.check(GOOD, 0)
         self.assertNotEqual(status, 0)
         self.assertEqual(lines, [])
+
+    def write(self, name, text, mode=0o644):
+        file = self.testing / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def check_both(self, amd, amd_vnmi, stock, lawful="", known="", kernel="echo 6.12.1-amd64"):
+        """Run it on amd and amd-vnmi with these records, STOCK being that of the other hypervisor."""
+        for name, record in ("amd", amd), ("amd-vnmi", amd_vnmi), ("stock", stock):
+            self.write(f"record-{name}", record)
+        self.write("hosts/run", f"""#!/bin/sh
+case "$*" in
+*--stock*--kver*6.12.1-amd64*) record=stock ;;
+*) record=$1 ;;
+esac
+cat {self.testing}/record-$record
+! grep -q '^not ok' {self.testing}/record-$record
+""", 0o755)
+        self.write("../../scripts/newest-kernel", f"#!/bin/sh\n{kernel}\n", 0o755)
+        self.write("../../scripts/fetch-packages", "#!/bin/sh\n", 0o755)
+        self.write("selftests/kvm/lawful-differences", lawful)
+        self.write("selftests/kvm/failures-other-l1", known)
+        done = subprocess.run([self.testing / "check"], text=True, capture_output=True,
+                              env=os.environ | {"HOSTS": "amd amd-vnmi"})
+        return done.returncode, done.stdout.splitlines()
+
+    def test_same_logs(self):
+        """guests that see the same on amd and amd-vnmi are told so"""
+        status, lines = self.check_both(LOGGED, LOGGED, GOOD)
+        self.assertIn("ok amd and amd-vnmi nmi_some_test: guests see the same (2 of 2 cases)", lines)
+        self.assertEqual(status, 0)
+
+    def test_other_logs(self):
+        """a guest that sees something else on amd-vnmi is a failure with the line"""
+        for other, told in ((LOGGED.replace("0x1000", "0x1001"), "amd-vnmi: vector 2 rip 0x1001"),
+                            (LOGGED.replace("# log: vector 2 rip 0x1000\n", ""), "amd-vnmi: ends here")):
+            with self.subTest(told):
+                status, lines = self.check_both(LOGGED, other, GOOD)
+                self.assertIn("    an NMI comes: line 2 of the guest's log differs", lines)
+                self.assertIn(f"    {told}", lines)
+                self.assertEqual(status, 1)
+
+    def test_lawful_difference(self):
+        """a difference that is listed as lawful is none, and the list names real cases"""
+        lawful = "The reason.\n\tnmi_some_test an NMI comes\n"
+        other = LOGGED.replace("0x1000", "0x1001")
+        status, lines = self.check_both(LOGGED, other, GOOD, lawful)
+        self.assertIn("ok amd and amd-vnmi nmi_some_test: guests see the same (1 of 2 cases)", lines)
+        self.assertEqual(status, 0)
+        status, lines = self.check_both(LOGGED, LOGGED, GOOD, lawful.replace("comes", "goes"))
+        self.assertEqual(status, 1)
+
+    def test_known_failure(self):
+        """what is known to fail on another hypervisor does not count, and has its reason"""
+        known = "Its own defect.\n\tnmi_some_test it comes once\n"
+        status, lines = self.check_both(LOGGED, LOGGED, BAD, known=known)
+        self.assertIn("skip amd-vnmi, kvm-amd of 6.12.1-amd64 nmi_some_test: it comes once: "
+                      "known to fail there: Its own defect.", lines)
+        self.assertEqual(status, 0)
+
+    def test_unknown_failure(self):
+        """any other failure on another hypervisor counts"""
+        status, lines = self.check_both(LOGGED, LOGGED, BAD)
+        self.assertIn("not ok amd-vnmi, kvm-amd of 6.12.1-amd64 nmi_some_test: it comes once", lines)
+        self.assertEqual(status, 1)
+
+    def test_failure_gone(self):
+        """a failure listed for another hypervisor that passes or does not run is told"""
+        for claim, why in ("it comes once", "passes, though"), ("it never comes", "did not run, though"):
+            with self.subTest(claim):
+                status, lines = self.check_both(LOGGED, LOGGED, LOGGED,
+                                                known=f"Its own defect.\n\tnmi_some_test {claim}\n")
+                self.assertTrue(any(why in line for line in lines), lines)
+                self.assertEqual(status, 1)
+
+    def test_no_other_kernel(self):
+        """a machine whose apt knows no such kernel skips the other hypervisor and says why"""
+        status, lines = self.check_both(LOGGED, LOGGED, BAD, kernel="echo apt knows none >&2; exit 1")
+        self.assertIn("skip amd-vnmi, kvm-amd of 6.12: apt knows none", lines)
+        self.assertEqual(status, 0)
 
 
 if __name__ == "__main__":
