@@ -183,11 +183,13 @@ class SmallKernel(Scratch):
         old = 10 ** 18
         os.utime(self.result("vmx/vmx.c"), ns=(old, old))
         self.result("vmx/vmx.o").touch()
+        self.result("vmx/nmi.o").touch()
         (self.ours / "arch/x86/kvm/vmx/nmi.c").unlink()
         self.assertEqual(self.graft(), 0, self.stderr)
         self.assertEqual(self.result("vmx/vmx.c").stat().st_mtime_ns, old)
         self.assertTrue(self.result("vmx/vmx.o").exists())
         self.assertFalse(self.result("vmx/nmi.c").is_symlink())
+        self.assertFalse(self.result("vmx/nmi.o").exists())
 
     def test_other_version(self):
         """objects of another version of the kernel do not stay"""
