@@ -58,6 +58,11 @@ def microseconds(ns, digits=1):
     return f'{ns / 1000:,.{digits}f} µs'
 
 
+def of_l2(event):
+    """To be put behind what happened while a nested guest ran."""
+    return ' of L2' if event.fields['level'] == 'L2' else ''
+
+
 class Story:
     """Follows one vCPU from event to event."""
 
@@ -96,10 +101,9 @@ class Story:
             self.begin('blocked', event.time)
         self.nmi = event.fields
         self.lane.nmis += 1
-        inside = ' of L2' if event.fields['level'] == 'L2' else ''
         self.tell(event, 'inject', f'NMI {self.lane.nmis}',
-                  'NMI {nmi} injected at rip {rip}{inside} (rsp {rsp}, rflags {rflags}, cpl {cpl}){unseen}'.format(
-                      nmi=self.lane.nmis, inside=inside, unseen=unseen, **event.fields))
+                  'NMI {nmi} injected at rip {rip}{of_l2} (rsp {rsp}, rflags {rflags}, cpl {cpl}){unseen}'.format(
+                      nmi=self.lane.nmis, of_l2=of_l2(event), unseen=unseen, **event.fields))
 
     def window(self, event):
         which = 'the next' if 'blocked' in self.begun or self.vnmi else 'an'
@@ -107,7 +111,7 @@ class Story:
             self.leave_to_cpu()
         label = 'waits for ' + WINDOWS.get(event.fields['how'], event.fields['how'])
         self.begin('waiting', event.time)
-        self.tell(event, 'window', label, f'{which} NMI {label}')
+        self.tell(event, 'window', label, f'{which} NMI{of_l2(event)} {label}')
 
     def leave_to_cpu(self):
         self.vnmi = True
@@ -129,7 +133,7 @@ class Story:
         unseen = '' if 'blocked' in self.begun else '; what blocked NMIs is not in the trace'
         self.begin('blocked', event.time - length)
         self.end('blocked', event.time)
-        self.tell(event, 'unblock', why, f'open again after {microseconds(length)}: {why}{unseen}')
+        self.tell(event, 'unblock', why, f'open again after {microseconds(length)}: {why}{of_l2(event)}{unseen}')
 
     def finish(self):
         for kind in list(self.begun):

@@ -10,6 +10,7 @@
 #if !defined(_KVM_NMI_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _KVM_NMI_TRACE_H
 
+#include <linux/kvm_host.h>
 #include <linux/math64.h>
 #include <linux/tracepoint.h>
 #include <asm/msr.h>
@@ -25,6 +26,7 @@ enum nmi_window {
 	NMI_WINDOW_STEP,		/* SVM: one single step */
 	NMI_WINDOW_STGI,		/* SVM: STGI intercept */
 	NMI_WINDOW_VNMI,		/* SVM: none, the CPU takes the NMI */
+	NR_NMI_WINDOWS
 };
 
 /* What ended the time in which NMIs were blocked. */
@@ -37,7 +39,16 @@ enum nmi_unblock {
 	NMI_UNBLOCK_TASK_SWITCH,	/* IRET was a task switch */
 	NMI_UNBLOCK_RESTORED,		/* user space, RSM or emulation */
 	NMI_UNBLOCK_RESET,		/* INIT or RESET */
+	NR_NMI_UNBLOCKS
 };
+
+/* The TSCs of two CPUs may differ a little. */
+static inline u64 nmi_ns_since(u64 tsc)
+{
+	s64 ticks = rdtsc() - tsc;
+
+	return ticks > 0 ? mul_u64_u32_div(ticks, 1000000, tsc_khz) : 0;
+}
 #endif
 
 /* trace-cmd and perf know the names in a format only if told their values. */
@@ -62,9 +73,9 @@ TRACE_DEFINE_ENUM(NMI_UNBLOCK_RESET);
  * attempt was interrupted by an exit.
  */
 TRACE_EVENT(kvm_nmi_inject,
-	TP_PROTO(unsigned int vcpu_id, unsigned long rip, unsigned long rsp,
-		 unsigned long rflags, int cpl, bool l2, bool again),
-	TP_ARGS(vcpu_id, rip, rsp, rflags, cpl, l2, again),
+	TP_PROTO(struct kvm_vcpu *vcpu, unsigned long rip, unsigned long rsp,
+		 unsigned long rflags, int cpl, bool again),
+	TP_ARGS(vcpu, rip, rsp, rflags, cpl, again),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
@@ -77,9 +88,9 @@ TRACE_EVENT(kvm_nmi_inject,
 	),
 
 	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
+		__entry->vcpu_id = vcpu->vcpu_id;
 		__entry->cpl = cpl;
-		__entry->l2 = l2;
+		__entry->l2 = is_guest_mode(vcpu);
 		__entry->again = again;
 		__entry->rip = rip;
 		__entry->rsp = rsp;
@@ -93,20 +104,23 @@ TRACE_EVENT(kvm_nmi_inject,
 );
 
 TRACE_EVENT(kvm_nmi_window,
-	TP_PROTO(unsigned int vcpu_id, enum nmi_window how),
-	TP_ARGS(vcpu_id, how),
+	TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_window how),
+	TP_ARGS(vcpu, how),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
 		__field(int,		how)
+		__field(bool,		l2)
 	),
 
 	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
+		__entry->vcpu_id = vcpu->vcpu_id;
+		__entry->l2 = is_guest_mode(vcpu);
 		__entry->how = how;
 	),
 
-	TP_printk("vcpu %u waits for %s", __entry->vcpu_id,
+	TP_printk("vcpu %u level L%d waits for %s", __entry->vcpu_id,
+		  __entry->l2 ? 2 : 1,
 		  __print_symbolic(__entry->how,
 			{ NMI_WINDOW_EXITING, "nmi-window" },
 			{ NMI_WINDOW_IRQ, "irq-window" },
@@ -122,24 +136,25 @@ TRACE_EVENT(kvm_nmi_window,
  * reader of this event.
  */
 TRACE_EVENT(kvm_nmi_unblock,
-	TP_PROTO(unsigned int vcpu_id, enum nmi_unblock why, u64 since),
-	TP_ARGS(vcpu_id, why, since),
+	TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_unblock why, u64 since),
+	TP_ARGS(vcpu, why, since),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
 		__field(int,		why)
+		__field(bool,		l2)
 		__field(u64,		blocked_ns)
 	),
 
 	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
+		__entry->vcpu_id = vcpu->vcpu_id;
+		__entry->l2 = is_guest_mode(vcpu);
 		__entry->why = why;
-		__entry->blocked_ns = mul_u64_u32_div(rdtsc() - since, 1000000,
-						      tsc_khz);
+		__entry->blocked_ns = nmi_ns_since(since);
 	),
 
-	TP_printk("vcpu %u open again after %llu ns: %s", __entry->vcpu_id,
-		  __entry->blocked_ns,
+	TP_printk("vcpu %u level L%d open again after %llu ns: %s",
+		  __entry->vcpu_id, __entry->l2 ? 2 : 1, __entry->blocked_ns,
 		  __print_symbolic(__entry->why,
 			{ NMI_UNBLOCK_IRET, "iret" },
 			{ NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },
@@ -153,8 +168,8 @@ TRACE_EVENT(kvm_nmi_unblock,
 
 /* The CPU took the NMI that was lent to it, some time in the last run. */
 TRACE_EVENT(kvm_nmi_taken,
-	TP_PROTO(unsigned int vcpu_id, unsigned int left),
-	TP_ARGS(vcpu_id, left),
+	TP_PROTO(struct kvm_vcpu *vcpu),
+	TP_ARGS(vcpu),
 
 	TP_STRUCT__entry(
 		__field(unsigned int,	vcpu_id)
@@ -162,8 +177,8 @@ TRACE_EVENT(kvm_nmi_taken,
 	),
 
 	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
-		__entry->left = left;
+		__entry->vcpu_id = vcpu->vcpu_id;
+		__entry->left = vcpu->arch.nmi_pending;
 	),
 
 	TP_printk("vcpu %u, %u still pending", __entry->vcpu_id, __entry->left)

@@ -37,29 +37,29 @@ RECORDED = {
 cpus=1
  nmi_blocking_te-140   [000]     6.009636: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
  nmi_blocking_te-140   [000]     6.009710: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te-140   [000]     6.014653: kvm_nmi_window:       vcpu 0 waits for iret-intercept
- nmi_blocking_te-140   [000]     6.014797: kvm_nmi_window:       vcpu 0 waits for single-step
- nmi_blocking_te-140   [000]     6.014844: kvm_nmi_unblock:      vcpu 0 open again after 5190658 ns: iret
+ nmi_blocking_te-140   [000]     6.014653: kvm_nmi_window:       vcpu 0 level L1 waits for iret-intercept
+ nmi_blocking_te-140   [000]     6.014797: kvm_nmi_window:       vcpu 0 level L1 waits for single-step
+ nmi_blocking_te-140   [000]     6.014844: kvm_nmi_unblock:      vcpu 0 level L1 open again after 5190658 ns: iret
  nmi_blocking_te-140   [000]     6.014859: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te-140   [000]     6.014951: kvm_nmi_unblock:      vcpu 0 open again after 88702 ns: iret
+ nmi_blocking_te-140   [000]     6.014951: kvm_nmi_unblock:      vcpu 0 level L1 open again after 88702 ns: iret
 ''',
     'perf script': '''\
  nmi_blocking_te   158 [000]    16.860134:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
  nmi_blocking_te   158 [000]    16.860234:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te   158 [000]    16.860440:  kvm_nmi:kvm_nmi_window: vcpu 0 waits for iret-intercept
- nmi_blocking_te   158 [000]    16.860561:  kvm_nmi:kvm_nmi_window: vcpu 0 waits for single-step
- nmi_blocking_te   158 [000]    16.860690: kvm_nmi:kvm_nmi_unblock: vcpu 0 open again after 511526 ns: iret
+ nmi_blocking_te   158 [000]    16.860440:  kvm_nmi:kvm_nmi_window: vcpu 0 level L1 waits for iret-intercept
+ nmi_blocking_te   158 [000]    16.860561:  kvm_nmi:kvm_nmi_window: vcpu 0 level L1 waits for single-step
+ nmi_blocking_te   158 [000]    16.860690: kvm_nmi:kvm_nmi_unblock: vcpu 0 level L1 open again after 511526 ns: iret
  nmi_blocking_te   158 [000]    16.861048:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te   158 [000]    16.861163: kvm_nmi:kvm_nmi_unblock: vcpu 0 open again after 104586 ns: iret
+ nmi_blocking_te   158 [000]    16.861163: kvm_nmi:kvm_nmi_unblock: vcpu 0 level L1 open again after 104586 ns: iret
 ''',
     'trace with thread groups': '''\
   nmi_state_test-200     (    200) [000] .....    15.136594: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
   nmi_state_test-200     (    200) [000] .....    15.136660: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
-  nmi_state_test-200     (-------) [000] .....    15.136942: kvm_nmi_window: vcpu 0 waits for iret-intercept
-  nmi_state_test-200     (    200) [000] d..1.    15.137068: kvm_nmi_window: vcpu 0 waits for single-step
-  nmi_state_test-200     (    200) [000] d..1.    15.137113: kvm_nmi_unblock: vcpu 0 open again after 502400 ns: iret
+  nmi_state_test-200     (-------) [000] .....    15.136942: kvm_nmi_window: vcpu 0 level L1 waits for iret-intercept
+  nmi_state_test-200     (    200) [000] d..1.    15.137068: kvm_nmi_window: vcpu 0 level L1 waits for single-step
+  nmi_state_test-200     (    200) [000] d..1.    15.137113: kvm_nmi_unblock: vcpu 0 level L1 open again after 502400 ns: iret
   nmi_state_test-200     (    200) [000] .....    15.137124: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
-  nmi_state_test-200     (    200) [000] d..1.    15.137228: kvm_nmi_unblock: vcpu 0 open again after 103900 ns: iret
+  nmi_state_test-200     (    200) [000] d..1.    15.137228: kvm_nmi_unblock: vcpu 0 level L1 open again after 103900 ns: iret
 ''',
 }
 
@@ -122,30 +122,37 @@ class Text(Timeline):
                 for sentence, part in zip(sentences, STORY):
                     self.assertIn(part, sentence)
 
+    def test_levels(self):
+        """what happens while a nested guest runs says so"""
+        trace = ''.join(inject(i, level=level) + event(i + 1, f'window: vcpu 0 level {level} waits for single-step') +
+                        event(i + 2, f'unblock: vcpu 0 level {level} open again after 1000 ns: iret')
+                        for i, level in ((0, 'L1'), (10, 'L2')))
+        self.assertEqual(['of L2' in sentence for sentence in self.sentences(trace)], [False] * 3 + [True] * 3)
+
     def test_vcpus(self):
         """each vCPU has its own lane, named by its thread where numbers repeat"""
-        lines = self.lines(inject(5, task='qemu-7') + event(6, 'unblock: vcpu 0 open again after 1000 ns: iret') +
-                           event(7, 'window: vcpu 1 waits for nmi-window', task='qemu-8'))
+        lines = self.lines(inject(5, task='qemu-7') + event(6, 'unblock: vcpu 0 level L1 open again after 1000 ns: iret') +
+                           event(7, 'window: vcpu 1 level L1 waits for nmi-window', task='qemu-8'))
         self.assertEqual([line for line in lines if line.startswith('vCPU')],
                          ['vCPU 0 of qemu-7', 'vCPU 0 of CPU 0/KVM-71', 'vCPU 1'])
 
     def test_redelivery_while_waiting(self):
         """an NMI that is injected again stays one NMI, and the next still waits"""
-        window = event(2, 'window: vcpu 0 waits for nmi-window')
+        window = event(2, 'window: vcpu 0 level L1 waits for nmi-window')
         lines = self.lines(inject(1) + window + inject(3) +
-                           event(9, 'unblock: vcpu 0 open again after 8000 ns: iret') + inject(10))
+                           event(9, 'unblock: vcpu 0 level L1 open again after 8000 ns: iret') + inject(10))
         self.assertIn('2 NMIs on 1 vCPU', lines[-1])
         self.assertEqual(self.spans('waiting'), ['for 8 µs'])
 
     def test_end_not_seen(self):
         """a handler that never returns is left open"""
-        sentences = self.sentences(inject(1) + event(2, 'window: vcpu 0 waits for irq-window'))
+        sentences = self.sentences(inject(1) + event(2, 'window: vcpu 0 level L1 waits for irq-window'))
         self.assertEqual(sentences[-1], 'the next NMI waits for an interrupt-window exit')
         self.assertEqual(self.spans('blocked'), ['the end is not in the trace'])
 
     def test_start_not_seen(self):
         """blocking that began before the trace is told from the NMIs in it"""
-        lines = self.lines(event(500, 'unblock: vcpu 0 open again after 400000 ns: state-restored'))
+        lines = self.lines(event(500, 'unblock: vcpu 0 level L1 open again after 400000 ns: state-restored'))
         self.assertIn('what blocked NMIs is not in the trace', lines[3])
         self.assertIn('0 NMIs on 1 vCPU', lines[-1])
         self.assertEqual(self.spans('blocked'), ['for 400 µs'])
@@ -153,7 +160,7 @@ class Text(Timeline):
     def test_causes(self):
         """each cause that ends blocking has words of its own, a new one its name"""
         causes = 'iret', 'irq-window', 'return', 'timeout', 'fault', 'task-switch', 'state-restored', 'reset', 'novel'
-        trace = ''.join(inject(10 * i) + event(10 * i + 5, f'unblock: vcpu 0 open again after 5000 ns: {cause}')
+        trace = ''.join(inject(10 * i) + event(10 * i + 5, f'unblock: vcpu 0 level L1 open again after 5000 ns: {cause}')
                         for i, cause in enumerate(causes))
         words = [sentence.partition('µs: ')[2] for sentence in self.sentences(trace)[1::2]]
         self.assertEqual(len(set(words)), len(causes))
@@ -161,7 +168,7 @@ class Text(Timeline):
 
     def test_vnmi(self):
         """where the CPU delivers NMIs by itself no end is made up"""
-        lines = self.lines(inject(1) + event(2, 'window: vcpu 0 waits for v-nmi') +
+        lines = self.lines(inject(1) + event(2, 'window: vcpu 0 level L1 waits for v-nmi') +
                            event(9, 'taken: vcpu 0, 0 still pending') + inject(20) + inject(30))
         self.assertIn('4 NMIs on 1 vCPU', lines[-1])
         self.assertIn('NMI 2 taken by the CPU', lines[5])
@@ -169,7 +176,7 @@ class Text(Timeline):
 
     def test_nanoseconds(self):
         """time stamps in nanoseconds keep their digits"""
-        trace = inject(1) + ' qemu-7 [000] 0.000002001: kvm_nmi_window: vcpu 0 waits for nmi-window\n'
+        trace = inject(1) + ' qemu-7 [000] 0.000002001: kvm_nmi_window: vcpu 0 level L1 waits for nmi-window\n'
         self.assertEqual(self.lines(trace)[-3], '         1.001  an NMI waits for an NMI-window exit')
 
     def test_lost(self):
@@ -220,7 +227,7 @@ class Picture(Timeline):
         for distance in 20, 10**6:
             with self.subTest(distance):
                 self.lines(''.join(
-                    inject(i * distance, rip=hex(i)) + event(i * distance + 5, 'unblock: vcpu 0 open again after 5000 ns: iret')
+                    inject(i * distance, rip=hex(i)) + event(i * distance + 5, 'unblock: vcpu 0 level L1 open again after 5000 ns: iret')
                     for i in range(3000)))
                 self.assertLess(float(xml.parse(self.svg).getroot().get('width')), 15000)
                 self.assert_legible()

@@ -141,7 +141,7 @@ static void set_open(struct vcpu_svm *svm, struct iret_window *window, int cause
 	if (window->state == NMI_BLOCKED)
 		intercept_iret(svm, window, false);
 	if (window->state != NMI_OPEN)
-		trace_kvm_nmi_unblock(svm->vcpu.vcpu_id, cause, window->since);
+		trace_kvm_nmi_unblock(&svm->vcpu, cause, window->since);
 
 	window->state = NMI_OPEN;
 	svm->nmi.step = false;
@@ -176,7 +176,7 @@ void iret_window_wait(struct vcpu_svm *svm)
 {
 	svm->nmi.step = true;
 	svm_nmi_update(svm);
-	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_STEP);
+	trace_kvm_nmi_window(&svm->vcpu, NMI_WINDOW_STEP);
 }
 
 /* An entry that asked for a step or a V_NMI is over, or did not happen. */

@@ -146,9 +146,8 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
  */
 noinline void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again)
 {
-	trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
-			     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
-			     to_svm(vcpu)->vmcb->save.cpl, is_guest_mode(vcpu),
+	trace_kvm_nmi_inject(vcpu, kvm_rip_read(vcpu), kvm_rsp_read(vcpu),
+			     kvm_get_rflags(vcpu), to_svm(vcpu)->vmcb->save.cpl,
 			     again);
 }
 
@@ -260,7 +259,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	}
 
 	if (svm->nmi.l1.state == NMI_BLOCKED) {
-		trace_kvm_nmi_window(vcpu->vcpu_id, NMI_WINDOW_IRET);
+		trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRET);
 		return;
 	}
 
@@ -271,7 +270,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (!gif_set(svm)) {
 		if (vgif)
 			svm_set_intercept(svm, INTERCEPT_STGI);
-		trace_kvm_nmi_window(vcpu->vcpu_id, NMI_WINDOW_STGI);
+		trace_kvm_nmi_window(vcpu, NMI_WINDOW_STGI);
 		return;
 	}
 

@@ -152,7 +152,7 @@ void vnmi_wait(struct vcpu_svm *svm)
 {
 	svm->nmi.vnmi = true;
 	svm_nmi_update(svm);
-	trace_kvm_nmi_window(svm->vcpu.vcpu_id, NMI_WINDOW_VNMI);
+	trace_kvm_nmi_window(&svm->vcpu, NMI_WINDOW_VNMI);
 }
 
 /**
@@ -190,5 +190,5 @@ void vnmi_take_back(struct vcpu_svm *svm)
 
 	--vcpu->arch.nmi_pending;
 	++vcpu->stat.nmi_injections;
-	trace_kvm_nmi_taken(vcpu->vcpu_id, vcpu->arch.nmi_pending);
+	trace_kvm_nmi_taken(vcpu);
 }

@@ -58,7 +58,7 @@ void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause)
 	if (!vmx->nmi.since)
 		return;
 
-	trace_kvm_nmi_unblock(vmx->vcpu.vcpu_id, cause, vmx->nmi.since);
+	trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
 	vmx->nmi.since = 0;
 }
 
@@ -182,9 +182,8 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 /* Out of line: reading the registers would cost the usual injection as well. */
 static noinline void trace_injection(struct kvm_vcpu *vcpu)
 {
-	trace_kvm_nmi_inject(vcpu->vcpu_id, kvm_rip_read(vcpu),
-			     kvm_rsp_read(vcpu), kvm_get_rflags(vcpu),
-			     vmx_get_cpl(vcpu), is_guest_mode(vcpu),
+	trace_kvm_nmi_inject(vcpu, kvm_rip_read(vcpu), kvm_rsp_read(vcpu),
+			     kvm_get_rflags(vcpu), vmx_get_cpl(vcpu),
 			     to_vmx(vcpu)->nmi.redelivery);
 }
 
@@ -243,7 +242,7 @@ static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 	hrtimer_start(&vmx->nmi.timer, ns_to_ktime(SHADOW_POLL_NS),
 		      HRTIMER_MODE_REL);
-	trace_kvm_nmi_window(vmx->vcpu.vcpu_id, NMI_WINDOW_IRQ);
+	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
 }
 
 /**
@@ -259,13 +258,13 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (!has_virtual_nmis(vmx)) {
 		if (vmx->loaded_vmcs->soft_nmi_blocked) {
 			soft_vnmi_wait(vmx);
-			trace_kvm_nmi_window(vcpu->vcpu_id, NMI_WINDOW_IRQ);
+			trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRQ);
 			return;
 		}
 	} else if (!(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
 		     GUEST_INTR_STATE_STI)) {
 		exec_controls_setbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
-		trace_kvm_nmi_window(vcpu->vcpu_id, NMI_WINDOW_EXITING);
+		trace_kvm_nmi_window(vcpu, NMI_WINDOW_EXITING);
 		return;
 	}
 
