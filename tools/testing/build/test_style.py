@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Our part of the modules reads like the rest of the kernel."""
+"""Our part of the modules reads like the rest of the kernel, and like itself."""
 
 import os
+import re
 import subprocess
 import unittest
 from pathlib import Path
@@ -18,6 +19,14 @@ class Style(unittest.TestCase):
         done = subprocess.run(["perl", CHECKPATCH, "--no-tree", "--terse", "--no-summary", "-f", *files],
                               cwd=ROOT, text=True, capture_output=True)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_names(self):
+        """debugfs and the events have the same names for windows and endings"""
+        kvm = ROOT / "arch/x86/kvm"
+        events = re.findall(r'{ (NMI_\w+), "([\w-]+)" }', (kvm / "nmi_trace.h").read_text())
+        counts = re.findall(r'\[(NMI_\w+)\] = "([\w-]+)"', (kvm / "nmi_stats.c").read_text())
+        self.assertEqual(counts, events)
+        self.assertTrue(events)
 
 
 if __name__ == "__main__":

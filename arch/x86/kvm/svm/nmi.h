@@ -8,11 +8,14 @@
  *   iret_window.c  CPUs that do not track NMI blocking: IRET intercept, one step
  *   step.c         the one invisible step
  *   nested_vnmi.c  vNMI offered to L1 hypervisors
+ *   nmi_stats.c    what debugfs shows of all this
  */
 #ifndef __KVM_X86_SVM_NMI_H
 #define __KVM_X86_SVM_NMI_H
 
 #include <linux/kvm_types.h>
+
+#include "../nmi_stats.h"
 
 struct vcpu_svm;
 struct vmcb_ctrl_area_cached;
@@ -90,6 +93,8 @@ struct svm_nmi {
 	u64 lent_efer;
 	u64 lent_dr6;
 	u64 lent_dbgctl;
+
+	struct nmi_stats *stats;	/* for debugfs; NULL: not counted */
 };
 
 /* kvm_x86_ops */

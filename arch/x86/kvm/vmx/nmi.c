@@ -612,6 +612,7 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 
 	hrtimer_init(&nmi->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 	nmi->timer.function = look_again;
+	nmi_stats_create(vcpu);
 }
 
 /**
@@ -623,6 +624,7 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 void vmx_nmi_free(struct kvm_vcpu *vcpu)
 {
 	hrtimer_cancel(&to_vmx(vcpu)->nmi.timer);
+	nmi_stats_free(vcpu);
 }
 
 /**

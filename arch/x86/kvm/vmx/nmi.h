@@ -7,12 +7,15 @@
  *   nmi_exit.h   the part of it that every exit runs
  *   soft_vnmi.c  VMCSs without virtual NMIs: blocking tracked in software
  *   return_breakpoint.c  the same where the handler's end opens no IRQ window
+ *   nmi_stats.c  what debugfs shows of all this
  */
 #ifndef __KVM_X86_VMX_NMI_H
 #define __KVM_X86_VMX_NMI_H
 
 #include <linux/hrtimer.h>
 #include <linux/kvm_types.h>
+
+#include "../nmi_stats.h"
 
 struct loaded_vmcs;
 struct vcpu_vmx;
@@ -47,6 +50,8 @@ struct vmx_nmi {
 	ktime_t mark;			/* time has been counted up to here */
 	s64 waited_ns;			/* guest and halted time since it waits */
 	struct return_breakpoint ret;
+
+	struct nmi_stats *stats;	/* for debugfs; NULL: not counted */
 };
 
 /* kvm_x86_ops */

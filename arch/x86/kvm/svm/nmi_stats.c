@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What debugfs shows of an AMD vCPU.  Read while the vCPU may run: the bits of its
+ * VMCB are those of the last #VMEXIT.
+ */
+#include <linux/kvm_host.h>
+
+#include "x86.h"
+#include "svm.h"
+#include "nmi.h"
+#include "../nmi_trace.h"
+
+static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
+{
+	return &to_svm(vcpu)->nmi.stats;
+}
+
+/* Is this about an NMI that L1 delivers to L2 by vNMI? */
+static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
+{
+	return is_guest_mode(vcpu) && nested_vnmi_used(to_svm(vcpu));
+}
+
+static const char *nmi_path(struct kvm_vcpu *vcpu)
+{
+	if (sev_es_guest(vcpu->kvm))
+		return "nmi-complete";
+
+	return vnmi_in_use(to_svm(vcpu)) ? "vnmi" : "iret-window";
+}
+
+static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	enum nmi_state state;
+
+	if (vnmi_in_use(svm))
+		return vnmi_masked(svm) ? "blocked" : "open";
+
+	state = READ_ONCE(svm->nmi.l1.state);
+	if (state == NMI_OPEN)
+		return "open";
+
+	*since = READ_ONCE(svm->nmi.l1.since);
+	return state == NMI_RETIRING ? "retiring" : "blocked";
+}
+
+#include "../nmi_stats.c"

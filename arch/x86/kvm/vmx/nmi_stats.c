@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What debugfs shows of an Intel vCPU.  Read while the vCPU may run, without its
+ * VMCS: where the CPU tracks blocking, what the last exit has shown.
+ */
+#include <linux/kvm_host.h>
+
+#include "x86.h"
+#include "vmx.h"
+#include "nmi.h"
+#include "../nmi_trace.h"
+
+static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
+{
+	return &to_vmx(vcpu)->nmi.stats;
+}
+
+/* What L1 injects into L2 comes from its VMCS, not through vmx_inject_nmi(). */
+static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static bool has_virtual_nmis(struct loaded_vmcs *vmcs)
+{
+	return READ_ONCE(vmcs->controls_shadow.pin) & PIN_BASED_VIRTUAL_NMIS;
+}
+
+static const char *nmi_path(struct kvm_vcpu *vcpu)
+{
+	struct loaded_vmcs *vmcs = READ_ONCE(to_vmx(vcpu)->loaded_vmcs);
+
+	return has_virtual_nmis(vmcs) ? "virtual-nmis" : "soft-vnmi";
+}
+
+static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)
+{
+	struct loaded_vmcs *vmcs = READ_ONCE(to_vmx(vcpu)->loaded_vmcs);
+	u64 injected = READ_ONCE(to_vmx(vcpu)->nmi.since);
+
+	/* The time of an injection is forgotten late where the CPU tracks blocking. */
+	if (has_virtual_nmis(vmcs) ? !injected || READ_ONCE(vmcs->nmi_known_unmasked) :
+				     !READ_ONCE(vmcs->soft_nmi_blocked))
+		return "open";
+
+	*since = injected;
+	return "blocked";
+}
+
+#include "../nmi_stats.c"
