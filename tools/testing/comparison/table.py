@@ -136,3 +136,35 @@ def cost_lines(host, stock, ours):
         remarks.append(f"  {problem.split(' ')[0].rstrip(',:')}: " +
                        ("some NMI did not arrive within four seconds of the host" if problem == "never" else problem))
     yield from remarks
+
+
+def target_lines(hosts):
+    """Whether each target was met; hosts: {host: (stock, ours)}."""
+    yield "targets"
+    for host, (stock, ours) in hosts.items():
+        missed = {row: (over, reason) for row, over, reason in costs.verdicts(host, stock, ours)}
+        for row, text in costs.ROWS.items():
+            over, reason = missed.get(row, ("", ""))
+            mark = "met" if not over else "missed, with a reason" if reason else "MISSED"
+            yield f"  {mark}: {host}, {row}: {costs.target(host, row)}" + \
+                (f" ({over})" if over else "") + (f": {reason}" if over and reason else "")
+
+
+def markdown(hosts):
+    """The cost table for README."""
+    yield "| | " + " | ".join(f"{host}: stock | ours | ratio" for host in hosts) + " |"
+    yield "|---" * (1 + 3 * len(hosts)) + "|"
+    for row, text in costs.ROWS.items():
+        cells = []
+        for stock, ours in hosts.values():
+            a, b = stock[row], ours[row]
+            figures = [number(cost, "ticks") + ("" if cost.problem else f" ({cost.exits})") for cost in (a, b)]
+            cells += [*figures, quotient(b, a, "ticks")]
+        yield f"| {text} | " + " | ".join(cells) + " |"
+    yield ""
+    yield "Instructions of the emulated host; VM exits in parentheses."
+    for host in hosts:
+        for (where, row), remark in costs.REMARKS.items():
+            if where == host:
+                yield ""
+                yield f"{host}, {costs.ROWS[row]}: {remark}."
