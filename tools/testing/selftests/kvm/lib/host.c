@@ -158,9 +158,12 @@ void fail_on_exit(struct kvm_vcpu *vcpu)
 static void fail_nested(struct kvm_vcpu *vcpu)
 {
 	const struct event_log *log = read_log(vcpu);
-	const struct guest_regs *nmi = nmi_nr(log, log->nr_nmis);
+	const struct guest_regs *nmi;
 
 	print_position(vcpu);
+	if (log->nr > EVENT_LOG_SIZE)
+		FAIL("NMI %u hit the handler of the one before", log->nr_nmis);
+	nmi = nmi_nr(log, log->nr_nmis);
 	FAIL("NMI %u hit the handler of NMI %u at rip 0x%lx (IRET is at 0x%lx)",
 	     log->nr_nmis, log->nr_nmis - 1, nmi->rip, (uint64_t)event_iret_2);
 }
