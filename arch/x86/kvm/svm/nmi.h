@@ -15,18 +15,11 @@
 
 #include <linux/kvm_types.h>
 
+#include "../nmi_compat.h"
 #include "../nmi_stats.h"
 
 struct vcpu_svm;
 struct vmcb_ctrl_area_cached;
-
-/* CPUID Fn8000_000A_EDX[25] and the bits of VMCB offset 60h, new in 6.4 */
-#define FEATURE_VNMI		(15 * 32 + 25)
-#ifndef V_NMI_ENABLE_MASK
-#define V_NMI_PENDING_MASK	BIT(11)
-#define V_NMI_BLOCKING_MASK	BIT(12)
-#define V_NMI_ENABLE_MASK	BIT(26)
-#endif
 
 /* Where a latch stands with its last NMI; iret_window.c has the transitions. */
 enum nmi_state {

@@ -15,6 +15,7 @@
 #include <linux/hrtimer.h>
 #include <linux/kvm_types.h>
 
+#include "../nmi_compat.h"
 #include "../nmi_stats.h"
 
 struct loaded_vmcs;

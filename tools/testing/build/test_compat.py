@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Everything that lists the supported kernels lists the same ones."""
+
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPAT = ROOT / "arch/x86/kvm/nmi_compat.h"
+SUPPORTED = subprocess.run([ROOT / "scripts/kernel", "--supported"], text=True, check=True,
+                           capture_output=True).stdout.split()
+# Below the oldest, between any two, above the newest, and another major version.
+KERNELS = [f"{major}.{minor}" for major in (5, 6, 7) for minor in range(20)]
+
+
+def compiled_for(kernel):
+    """Status and errors of the header for a kernel of which only the version is there."""
+    major, minor = kernel.split(".")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in "linux/bits.h", "linux/version.h":
+            Path(folder, name).parent.mkdir(exist_ok=True)
+            Path(folder, name).touch()
+        done = subprocess.run(["gcc", "-fsyntax-only", "-I", folder, f"-DLINUX_VERSION_MAJOR={major}",
+                               f"-DLINUX_VERSION_PATCHLEVEL={minor}", COMPAT],
+                              text=True, capture_output=True)
+    return done.returncode, done.stderr
+
+
+class Supported(unittest.TestCase):
+    def test_header(self):
+        """the C files build for the supported kernels and refuse all others with their names"""
+        for kernel in KERNELS:
+            status, errors = compiled_for(kernel)
+            self.assertEqual(status == 0, kernel in SUPPORTED, f"{kernel}: {errors}")
+            if status:
+                self.assertIn(f'#error "Not a kernel that the NMI code knows: {" and ".join(SUPPORTED)} are"', errors)
+
+    def test_dkms(self):
+        """DKMS is offered the supported kernels and no others"""
+        pattern = re.search(r'^BUILD_EXCLUSIVE_KERNEL="(.*)"$', (ROOT / "dkms.conf").read_text(), re.M)[1]
+        offered = [kernel for kernel in KERNELS if re.match(pattern, f"{kernel}.0-1-amd64")]
+        self.assertEqual(offered, SUPPORTED)
+
+
+if __name__ == "__main__":
+    unittest.main()
