@@ -28,7 +28,7 @@ extern char v86_insns[], v86_pushf[], v86_popf[], v86_int_n[], v86_insns_end[];
 /* Each of them is followed by what the guest does behind it. */
 asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
-	"insn_read_idt: mov 0x2000, %eax\n"	/* LOW_IDT */
+	"insn_read_idt: mov %ss:0x2000, %eax\n"	/* LOW_IDT; IRET left DS null */
 	"insn_stop: mov $1, %eax\n"	/* STAGE_READY */
 	"out %eax, $0xf1\n"
 	"insn_into: into\n"
