@@ -49,7 +49,7 @@ static bool has_virtual_nmis(struct vcpu_vmx *vmx)
  * @vmx: the vCPU, its VMCS loaded
  * @cause: enum nmi_unblock
  *
- * Every end of blocking comes through here.  @cause: enum nmi_unblock.
+ * Every end of blocking comes through here.
  *
  * Context: vCPU thread, interrupts on or off.
  */
@@ -62,7 +62,7 @@ void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause)
 	vmx->nmi.since = 0;
 }
 
-/* Blocking without virtual NMIs or with them: only here is the bit written. */
+/* Only here is the bit written while the VMCS is in use. */
 static void set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
 {
 	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
@@ -191,8 +191,8 @@ static noinline void trace_injection(struct kvm_vcpu *vcpu)
  * vmx_inject_nmi() - inject an NMI at the next VM entry
  * @vcpu: the vCPU, its VMCS loaded
  *
- * Context: vCPU thread, interrupts on or off.  In vm86 real mode it writes guest memory and needs
- * interrupts on.
+ * Context: vCPU thread, interrupts on or off; on where real mode runs as
+ * virtual-8086, whose frame is written to guest memory.
  */
 void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 {
@@ -275,7 +275,7 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
  * handle_nmi_window() - exit handler for the NMI window
  * @vcpu: the vCPU, its VMCS loaded
  *
- * The exit handler, for what vmx_nmi_exit() leaves.
+ * For what vmx_nmi_exit() has not handled: L2, a guest being debugged, an SMI.
  *
  * Context: vCPU thread, preemption enabled.
  * Return: 1, stay in the kernel.
@@ -341,9 +341,8 @@ static bool can_deliver(struct vcpu_vmx *vmx)
  * vmx_nmi_reenter() - let the exit under way go straight back into the guest
  * @vmx: the vCPU, its VMCS loaded
  *
- * The exit has nothing to do but to look at an NMI that may wait: it goes straight
- * back to deliver(), or through common code if that is not possible.
- * See the end of vmx_exit_handlers_fastpath().
+ * It has nothing to do but to look at an NMI that may wait.  The next entry calls
+ * deliver(); where that is not possible common code injects the NMI.
  *
  * Context: vCPU thread, interrupts off.
  */
@@ -359,10 +358,11 @@ void vmx_nmi_reenter(struct vcpu_vmx *vmx)
  * vmx_nmi_exit() - look at NMI state behind an exit
  * @vmx: the vCPU, its VMCS loaded
  *
- * After an exit of which vmx_nmi_after_exit() cannot tell that it has nothing to
- * do with NMIs, before its vectoring information is turned back into events.
+ * For exits of which vmx_nmi_after_exit() cannot tell that they have nothing to do
+ * with NMIs.
  *
- * Context: vCPU thread, interrupts off.
+ * Context: vCPU thread, interrupts off, before the vectoring information is turned
+ * back into events.
  */
 void vmx_nmi_exit(struct vcpu_vmx *vmx)
 {
@@ -452,9 +452,7 @@ static void look_at_iret_fault(struct vcpu_vmx *vmx)
  * vmx_nmi_enter() - prepare NMI state for an entry
  * @vmx: the vCPU, its VMCS loaded
  *
- * Before an entry if there is something to decide, interrupts off.
- *
- * Context: vCPU thread, interrupts off.
+ * Context: vCPU thread, interrupts off, vmx->nmi.enter is set.
  */
 void vmx_nmi_enter(struct vcpu_vmx *vmx)
 {
@@ -517,9 +515,9 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
  * vmx_nmi_host_event() - exit handler for what belongs to the host
  * @vcpu: the vCPU, its VMCS loaded
  *
- * The exit handler of the host's own NMIs and machine checks, which have been
- * handled.  Some CPUs report the blocking of physical NMIs with such an exit;
- * without virtual NMIs the bit would block them in the guest from now on.
+ * That is the host's own NMIs and machine checks, which have been handled.  Some
+ * CPUs report the blocking of physical NMIs with such an exit; without virtual NMIs
+ * the bit would block them in the guest from now on.
  *
  * Context: vCPU thread, preemption enabled.
  * Return: 1, stay in the kernel.
@@ -631,9 +629,8 @@ void vmx_nmi_free(struct kvm_vcpu *vcpu)
  * vmx_nmi_reset() - INIT or RESET of a vCPU
  * @vcpu: the vCPU, its VMCS loaded
  *
- * INIT or RESET; vmx.c has cleared the interruptibility state.
- *
- * Context: vCPU thread, preemption enabled.
+ * Context: vCPU thread, preemption enabled, vmx.c has cleared the interruptibility
+ * state.
  */
 void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 {
