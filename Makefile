@@ -83,6 +83,7 @@ deps:
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
 ## make check         run every test on every host (HOSTS="amd intel" for some)
+## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
@@ -90,9 +91,10 @@ deps:
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
 compare demo shell: purposes := build test
+model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
-check compare demo shell dkms deb: deps
+check compare demo shell model dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
@@ -100,6 +102,9 @@ run-check: modules selftests image
 
 run-compare: modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/compare
+
+run-model:
+	@tools/testing/model/verify
 
 run-demo: modules image
 	@tools/demo/demo
@@ -140,6 +145,6 @@ clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules selftests image deps check compare demo shell kselftest load unload clean \
-	dkms dkms-remove deb run-check run-compare run-demo run-shell run-dkms run-deb FORCE
+.PHONY: all help modules selftests image deps check compare demo shell model kselftest load unload clean \
+	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-dkms run-deb FORCE
 .DELETE_ON_ERROR:

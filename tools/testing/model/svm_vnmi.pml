@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * SVM, vNMI: arch/x86/kvm/svm/nmi.c and vnmi.c on a CPU that delivers NMIs by
+ * itself.  V_NMI is one latch; two NMIs that meet where none can be taken are one.
+ *
+ * Not modelled: GIF, SMM, nested virtualization.
+ */
+#define IRET_FAULT_UNBLOCKS	false	/* by the manual */
+#define iret_may_switch		(depth == 1)	/* IRET may be a task switch */
+#define iret_must_switch	false
+#define faults_exit		false
+#define iret_has_faulted	false
+#define EXC_LEVELS		2	/* exceptions in handlers */
+#define may_nest		false
+#define may_stay_halted		(!deliverable)
+#define mask_may_lag		false
+#define late_max		0
+
+#include "guest.pml"
+#include "kvm.pml"
+
+/* struct svm_nmi */
+bool enter;
+bool in_play;
+bool vnmi;			/* wanted for the next entry */
+bool vnmi_lent;
+
+/* int_ctl of the VMCB */
+bool v_nmi;
+bool v_nmi_mask;
+
+/* The CPU */
+
+inline cpu_injects() { skip }
+inline host_timer() { skip }
+inline moved() { skip }
+inline cpu_iret_begins() { skip }
+inline cpu_iret_exits() { skip }
+inline cpu_stepped() { skip }
+
+inline cpu_took_nmi()
+{
+	v_nmi_mask = true
+}
+
+/* An exit during the delivery leaves V_NMI_MASK clear. */
+inline cpu_nmi_interrupted()
+{
+	v_nmi_mask = false
+}
+
+inline cpu_iret_retired()
+{
+	v_nmi_mask = false
+}
+
+inline cpu_boundary()
+{
+	if
+	:: v_nmi && !v_nmi_mask && shadow == 0 ->
+		v_nmi = false;
+		if
+		:: true ->
+			take_nmi();
+			cpu_took_nmi()
+		:: true ->
+			exit = NPF;
+			vectoring = NMI;
+			cpu_nmi_interrupted()
+		:: true ->
+			exit = TASK_SWITCH;
+			vectoring = NMI;
+			cpu_nmi_interrupted()
+		fi
+	:: v_nmi && !v_nmi_mask && shadow == 0 && kick -> exit = INTR
+	:: else
+	fi
+}
+
+/* vnmi.c */
+
+inline svm_nmi_update()
+{
+	enter = vnmi;
+	in_play = enter
+}
+
+inline vnmi_wait()
+{
+	vnmi = true;
+	svm_nmi_update()
+}
+
+inline vnmi_lend()
+{
+	/* Two become one only where the CPU would not take the first. */
+	must(once, nmi_pending == 1 || blocked || shadow != 0);
+	owed = owed - (nmi_pending - 1);
+	nmi_pending = 1;
+	vnmi_lent = true;
+	v_nmi = true
+}
+
+inline vnmi_take_back()
+{
+	vnmi_lent = false;
+	if
+	:: v_nmi -> v_nmi = false
+	:: else -> nmi_pending--
+	fi
+}
+
+/* nmi.c */
+
+inline get_nmi_mask()
+{
+	nmi_mask = v_nmi_mask
+}
+
+inline set_nmi_mask()
+{
+	if
+	:: nmi_mask != v_nmi_mask ->
+		v_nmi_mask = nmi_mask;
+		if
+		:: nmi_pending > 0 -> req_event = true
+		:: else
+		fi
+	:: else
+	fi
+}
+
+inline nmi_allowed()
+{
+	if
+	:: !nmi_injected && event != NONE -> allowed = BUSY
+	:: else -> allowed = (!v_nmi_mask && shadow == 0)
+	fi
+}
+
+inline inject_nmi()
+{
+	event = NMI
+}
+
+inline enable_nmi_window()
+{
+	vnmi_wait()
+}
+
+inline delivery_aborted()
+{
+	nmi_injected = true;
+	v_nmi_mask = true
+}
+
+inline svm_nmi_task_switched()
+{
+	v_nmi_mask = false;
+	if
+	:: nmi_pending > 0 -> req_event = true
+	:: else
+	fi
+}
+
+inline create()
+{
+	vnmi = false;
+	v_nmi = false;
+	v_nmi_mask = false;
+	svm_nmi_update()
+}
+
+/* init_vmcb() has cleared the mask. */
+inline reset()
+{
+	v_nmi_mask = false
+}
+
+/* iret_window.c */
+
+inline ask_again()
+{
+	vnmi = false;
+	if
+	:: nmi_pending > 0 -> req_event = true
+	:: else
+	fi
+}
+
+inline svm_nmi_cancel()
+{
+	if
+	:: vnmi -> ask_again()
+	:: else
+	fi
+}
+
+inline svm_nmi_enter()
+{
+	if
+	:: vnmi && nmi_pending > 0 -> vnmi_lend()
+	:: else
+	fi
+}
+
+inline svm_nmi_exit()
+{
+	if
+	:: vnmi_lent -> vnmi_take_back()
+	:: else
+	fi;
+	if
+	:: vnmi -> ask_again()
+	:: else
+	fi;
+	svm_nmi_update()
+}
+
+/* svm.c */
+
+inline before_entry()
+{
+	if
+	:: enter -> svm_nmi_enter()
+	:: else
+	fi
+}
+
+inline after_exit()
+{
+	complete_interrupts();
+	if
+	:: in_play -> svm_nmi_exit()
+	:: else
+	fi
+}
+
+inline cancel()
+{
+	vectoring = event;
+	event = NONE;
+	svm_nmi_cancel();
+	complete_interrupts()
+}
+
+inline handle_exit()
+{
+	if
+	:: exit == FAULT ->
+		exc = true;
+		req_event = true
+	:: exit == FAULT -> skip
+	:: exit == TASK_SWITCH && interrupted == NMI ->
+		nmi_injected = false;
+		take_nmi()
+	:: exit == TASK_SWITCH && interrupted == NONE ->
+		pop();
+		blocked = false;
+		svm_nmi_task_switched()
+	:: exit == TASK_SWITCH && interrupted == NONE ->
+		exc = true;
+		req_event = true
+	:: exit == HLT -> halted = true
+	:: else
+	fi
+}
+
+inline rest()
+{
+	must(at_rest, !v_nmi && !vnmi_lent && event == NONE);
+	must(at_rest, v_nmi_mask == (blocked || nmi_injected))
+}
+
+inline forget() { skip }
+
+#include "vcpu.pml"
