@@ -22,7 +22,6 @@ enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
 #define DATA16		0x48
 
 #define USER_PAGE	0x10000000ul
-#define LOW_PAGE	0x8000ul
 #define PAGE_USER	4
 #define TSS_RSP0	4
 
@@ -220,11 +219,10 @@ static void code_of_16_bits(void)
 	struct kvm_vcpu *vcpu = create_target_vm();
 	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
 
-	/* IP has 16 bits. */
-	virt_map(vcpu->vm, LOW_PAGE, addr_gva2gpa(vcpu->vm, page), 1);
+	TEST_ASSERT(page < 0x10000, "IP has 16 bits, but the page is at 0x%lx", page);
 	memcpy(addr_gva2hva(vcpu->vm, page), low_target, target_end - low_target);
 	aim_at_segment(vcpu, CODE16, DATA16);
-	target.rip = LOW_PAGE;
+	target.rip = page;
 	check_target(vcpu);
 }
 
