@@ -73,61 +73,53 @@ TRACE_DEFINE_ENUM(NMI_UNBLOCK_RESET);
  * attempt was interrupted by an exit.
  */
 TRACE_EVENT(kvm_nmi_inject,
-	TP_PROTO(struct kvm_vcpu *vcpu, unsigned long rip, unsigned long rsp,
-		 unsigned long rflags, int cpl, bool again),
-	TP_ARGS(vcpu, rip, rsp, rflags, cpl, again),
+	    TP_PROTO(struct kvm_vcpu *vcpu, unsigned long rip, unsigned long rsp,
+		     unsigned long rflags, int cpl, bool again),
+	    TP_ARGS(vcpu, rip, rsp, rflags, cpl, again),
 
-	TP_STRUCT__entry(
-		__field(unsigned int,	vcpu_id)
-		__field(int,		cpl)
-		__field(bool,		l2)
-		__field(bool,		again)
-		__field(unsigned long,	rip)
-		__field(unsigned long,	rsp)
-		__field(unsigned long,	rflags)
-	),
+	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
+			     __field(int, cpl)
+			     __field(bool, l2)
+			     __field(bool, again)
+			     __field(unsigned long, rip)
+			     __field(unsigned long, rsp)
+			     __field(unsigned long, rflags)),
 
-	TP_fast_assign(
-		__entry->vcpu_id = vcpu->vcpu_id;
-		__entry->cpl = cpl;
-		__entry->l2 = is_guest_mode(vcpu);
-		__entry->again = again;
-		__entry->rip = rip;
-		__entry->rsp = rsp;
-		__entry->rflags = rflags;
-	),
+	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
+			   __entry->cpl = cpl;
+			   __entry->l2 = is_guest_mode(vcpu);
+			   __entry->again = again;
+			   __entry->rip = rip;
+			   __entry->rsp = rsp;
+			   __entry->rflags = rflags;),
 
-	TP_printk("vcpu %u rip 0x%lx rsp 0x%lx rflags 0x%lx cpl %d level L%d%s",
-		  __entry->vcpu_id, __entry->rip, __entry->rsp,
-		  __entry->rflags, __entry->cpl, __entry->l2 ? 2 : 1,
-		  __entry->again ? " again" : "")
+	    TP_printk("vcpu %u rip 0x%lx rsp 0x%lx rflags 0x%lx cpl %d level L%d%s",
+		      __entry->vcpu_id, __entry->rip, __entry->rsp,
+		      __entry->rflags, __entry->cpl, __entry->l2 ? 2 : 1,
+		      __entry->again ? " again" : "")
 );
 
 TRACE_EVENT(kvm_nmi_window,
-	TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_window how),
-	TP_ARGS(vcpu, how),
+	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_window how),
+	    TP_ARGS(vcpu, how),
 
-	TP_STRUCT__entry(
-		__field(unsigned int,	vcpu_id)
-		__field(int,		how)
-		__field(bool,		l2)
-	),
+	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
+			     __field(int, how)
+			     __field(bool, l2)),
 
-	TP_fast_assign(
-		__entry->vcpu_id = vcpu->vcpu_id;
-		__entry->l2 = is_guest_mode(vcpu);
-		__entry->how = how;
-	),
+	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
+			   __entry->l2 = is_guest_mode(vcpu);
+			   __entry->how = how;),
 
-	TP_printk("vcpu %u level L%d waits for %s", __entry->vcpu_id,
-		  __entry->l2 ? 2 : 1,
-		  __print_symbolic(__entry->how,
-			{ NMI_WINDOW_EXITING, "nmi-window" },
-			{ NMI_WINDOW_IRQ, "irq-window" },
-			{ NMI_WINDOW_IRET, "iret-intercept" },
-			{ NMI_WINDOW_STEP, "single-step" },
-			{ NMI_WINDOW_STGI, "stgi-intercept" },
-			{ NMI_WINDOW_VNMI, "v-nmi" }))
+	    TP_printk("vcpu %u level L%d waits for %s", __entry->vcpu_id,
+		      __entry->l2 ? 2 : 1,
+		      __print_symbolic(__entry->how,
+				       { NMI_WINDOW_EXITING, "nmi-window" },
+				       { NMI_WINDOW_IRQ, "irq-window" },
+				       { NMI_WINDOW_IRET, "iret-intercept" },
+				       { NMI_WINDOW_STEP, "single-step" },
+				       { NMI_WINDOW_STGI, "stgi-intercept" },
+				       { NMI_WINDOW_VNMI, "v-nmi" }))
 );
 
 /*
@@ -136,52 +128,44 @@ TRACE_EVENT(kvm_nmi_window,
  * reader of this event.
  */
 TRACE_EVENT(kvm_nmi_unblock,
-	TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_unblock why, u64 since),
-	TP_ARGS(vcpu, why, since),
+	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_unblock why, u64 since),
+	    TP_ARGS(vcpu, why, since),
 
-	TP_STRUCT__entry(
-		__field(unsigned int,	vcpu_id)
-		__field(int,		why)
-		__field(bool,		l2)
-		__field(u64,		blocked_ns)
-	),
+	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
+			     __field(int, why)
+			     __field(bool, l2)
+			     __field(u64, blocked_ns)),
 
-	TP_fast_assign(
-		__entry->vcpu_id = vcpu->vcpu_id;
-		__entry->l2 = is_guest_mode(vcpu);
-		__entry->why = why;
-		__entry->blocked_ns = nmi_ns_since(since);
-	),
+	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
+			   __entry->l2 = is_guest_mode(vcpu);
+			   __entry->why = why;
+			   __entry->blocked_ns = nmi_ns_since(since);),
 
-	TP_printk("vcpu %u level L%d open again after %llu ns: %s",
-		  __entry->vcpu_id, __entry->l2 ? 2 : 1, __entry->blocked_ns,
-		  __print_symbolic(__entry->why,
-			{ NMI_UNBLOCK_IRET, "iret" },
-			{ NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },
-			{ NMI_UNBLOCK_RETURN, "return" },
-			{ NMI_UNBLOCK_TIMEOUT, "timeout" },
-			{ NMI_UNBLOCK_FAULT, "fault" },
-			{ NMI_UNBLOCK_TASK_SWITCH, "task-switch" },
-			{ NMI_UNBLOCK_RESTORED, "state-restored" },
-			{ NMI_UNBLOCK_RESET, "reset" }))
+	    TP_printk("vcpu %u level L%d open again after %llu ns: %s",
+		      __entry->vcpu_id, __entry->l2 ? 2 : 1, __entry->blocked_ns,
+		      __print_symbolic(__entry->why,
+				       { NMI_UNBLOCK_IRET, "iret" },
+				       { NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },
+				       { NMI_UNBLOCK_RETURN, "return" },
+				       { NMI_UNBLOCK_TIMEOUT, "timeout" },
+				       { NMI_UNBLOCK_FAULT, "fault" },
+				       { NMI_UNBLOCK_TASK_SWITCH, "task-switch" },
+				       { NMI_UNBLOCK_RESTORED, "state-restored" },
+				       { NMI_UNBLOCK_RESET, "reset" }))
 );
 
 /* The CPU took the NMI that was lent to it, some time in the last run. */
 TRACE_EVENT(kvm_nmi_taken,
-	TP_PROTO(struct kvm_vcpu *vcpu),
-	TP_ARGS(vcpu),
+	    TP_PROTO(struct kvm_vcpu *vcpu),
+	    TP_ARGS(vcpu),
 
-	TP_STRUCT__entry(
-		__field(unsigned int,	vcpu_id)
-		__field(unsigned int,	left)
-	),
+	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
+			     __field(unsigned int, left)),
 
-	TP_fast_assign(
-		__entry->vcpu_id = vcpu->vcpu_id;
-		__entry->left = vcpu->arch.nmi_pending;
-	),
+	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
+			   __entry->left = vcpu->arch.nmi_pending;),
 
-	TP_printk("vcpu %u, %u still pending", __entry->vcpu_id, __entry->left)
+	    TP_printk("vcpu %u, %u still pending", __entry->vcpu_id, __entry->left)
 );
 
 #endif /* _KVM_NMI_TRACE_H */

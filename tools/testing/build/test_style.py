@@ -16,7 +16,7 @@ class Style(unittest.TestCase):
         """the target kernel's checkpatch.pl has no error or warning for a file of ours"""
         files = sorted((ROOT / "arch").rglob("*.[ch]"))
         self.assertTrue(files)
-        done = subprocess.run(["perl", CHECKPATCH, "--no-tree", "--terse", "--no-summary", "-f", *files],
+        done = subprocess.run(["perl", CHECKPATCH, "--no-tree", "--strict", "--terse", "--no-summary", "-f", *files],
                               cwd=ROOT, text=True, capture_output=True)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
