@@ -380,7 +380,7 @@ static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
 }
 
 /* Straight back from #VMEXIT(IRET): nothing can be injected in front of it. */
-static fastpath_t reenter_at_iret(struct vcpu_svm *svm)
+static void reenter_at_iret(struct vcpu_svm *svm)
 {
 	/* There is only one VMCB to change; svm_clr_intercept() allows for two. */
 	vmcb_clr_intercept(&svm->vmcb->control, INTERCEPT_IRET);
@@ -389,16 +389,14 @@ static fastpath_t reenter_at_iret(struct vcpu_svm *svm)
 	iret_intercepted(svm, &svm->nmi.l1);
 	if (svm->vcpu.arch.nmi_pending)
 		iret_window_wait(svm);
-	return EXIT_FASTPATH_REENTER_GUEST;
 }
 
 /* Straight back from the #DB of a step that nobody else needs to know of. */
-static fastpath_t reenter_after_step(struct vcpu_svm *svm)
+static void reenter_after_step(struct vcpu_svm *svm)
 {
 	svm->nmi.owned = false;
 	svm->nmi.ready = svm->vcpu.arch.nmi_pending;
 	set_open(svm, &svm->nmi.l1, NMI_UNBLOCK_IRET);
-	return EXIT_FASTPATH_REENTER_GUEST;
 }
 
 /**
@@ -410,23 +408,26 @@ static fastpath_t reenter_after_step(struct vcpu_svm *svm)
  * this goes straight back is a request, too.
  *
  * Context: vCPU thread, interrupts off.
- * Return: EXIT_FASTPATH_REENTER_GUEST: nothing else to do,
- * EXIT_FASTPATH_NONE: go on.
+ * Return: true when there is nothing to do but to enter the guest again.
  */
-fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
+bool svm_nmi_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
 	bool stepped = false;
 
 	if (svm->vmcb->control.exit_code == SVM_EXIT_IRET &&
-	    window->state == NMI_BLOCKED && nobody_watches(vcpu))
-		return reenter_at_iret(svm);
+	    window->state == NMI_BLOCKED && nobody_watches(vcpu)) {
+		reenter_at_iret(svm);
+		return true;
+	}
 
 	if (svm->nmi.step_lent)
 		stepped = step_take_back(svm, at_iret(svm, window));
-	if (stepped && svm->nmi.owned && nobody_watches(vcpu))
-		return reenter_after_step(svm);
+	if (stepped && svm->nmi.owned && nobody_watches(vcpu)) {
+		reenter_after_step(svm);
+		return true;
+	}
 
 	if (svm->nmi.vnmi_lent)
 		vnmi_take_back(svm);
@@ -438,5 +439,5 @@ fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu)
 	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
 		nested_vnmi_exit(svm);
 	svm_nmi_update(svm);
-	return EXIT_FASTPATH_NONE;
+	return false;
 }

@@ -22,18 +22,24 @@ position p;
 @note@
 position p;
 @@
-+ svm->soft_int_again = is_guest_mode(vcpu) && soft_int_injected &&
-+			svm->soft_int_old_rip == svm->soft_int_next_rip;
++ svm->soft_int_again = soft_int_injected && is_guest_mode(vcpu);
++ if (svm->soft_int_old_rip != svm->soft_int_next_rip)
++	svm->soft_int_again = false;
   svm->soft_int_injected@p = false;
 
 @again@
+parameter list params;
 position p;
 @@
-+ if (svm->soft_int_again && is_guest_mode(vcpu) &&
-+     old_rip == svm->soft_int_old_rip) {
-+	svm->soft_int_injected = true;
-+	return 0;
-+ }
+  svm_update_soft_interrupt_rip@p(params)
+  {
+	...
+	struct vcpu_svm *svm = to_svm(vcpu);
 +
-  if (!__svm_skip_emulated_instruction@p(vcpu, emul_type, !nrips))
-	return -EIO;
++	if (svm->soft_int_again && is_guest_mode(vcpu) &&
++	    old_rip == svm->soft_int_old_rip) {
++		svm->soft_int_injected = true;
++		return 0;
++	}
+	...
+  }

@@ -204,20 +204,27 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 }
 
 /**
- * svm_nmi_task_switched() - a task switch has been emulated
+ * svm_nmi_task_switch() - emulate a task switch
  * @vcpu: the vCPU
+ * @tss_selector: the new task
+ * @idt_index: the vector whose gate it is, or -1
  * @reason: TASK_SWITCH_*
- * @ret: what kvm_task_switch() returned
+ * @has_error_code: whether the event has one
+ * @error_code: the error code
  *
  * Context: vCPU thread, preemption enabled.
- * Return: @ret.
+ * Return: what kvm_task_switch() returns.
  */
-int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret)
+int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
+			int reason, bool has_error_code, u32 error_code)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = nested_vnmi_emulated(svm) ? &svm->nmi.l2 :
 								 &svm->nmi.l1;
+	int ret;
 
+	ret = kvm_task_switch(vcpu, tss_selector, idt_index, reason,
+			      has_error_code, error_code);
 	if (ret <= 0 || reason != TASK_SWITCH_IRET)
 		return ret;
 

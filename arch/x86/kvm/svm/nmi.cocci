@@ -73,19 +73,13 @@ position p;
 @@
 + if (unlikely(svm->nmi.enter))
 +	svm_nmi_enter(vcpu);
-+
   clgi@p();
 
 @exit@
 position p;
 @@
-+ if (unlikely(svm->nmi.in_play)) {
-+	fastpath_t fastpath = svm_nmi_exit(vcpu);
-+
-+	if (fastpath != EXIT_FASTPATH_NONE)
-+		return fastpath;
-+ }
-+
++ if (unlikely(svm->nmi.in_play) && svm_nmi_exit(vcpu))
++	return EXIT_FASTPATH_REENTER_GUEST;
   return svm_exit_handlers_fastpath@p(vcpu);
 
 @handle_exit@
@@ -93,7 +87,6 @@ position p;
 @@
 + if (unlikely(svm->nmi.owned))
 +	return svm_nmi_handle_exit(vcpu);
-+
   if (is_guest_mode(vcpu)) {
 	int vmexit;
 	trace_kvm_nested_vmexit@p(vcpu, KVM_ISA_SVM);
@@ -105,9 +98,7 @@ expression list args;
 position p;
 @@
 - return kvm_task_switch@p(vcpu, tss_selector, int_vec, reason, args);
-+ return svm_nmi_task_switched(vcpu, reason,
-+			       kvm_task_switch(vcpu, tss_selector, int_vec,
-+					       reason, args));
++ return svm_nmi_task_switch(vcpu, tss_selector, int_vec, reason, args);
 
 @cancel@
 position p;

@@ -104,10 +104,11 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu);
 void svm_nmi_cancel(struct kvm_vcpu *vcpu);
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void svm_nmi_enter(struct kvm_vcpu *vcpu);
-fastpath_t svm_nmi_exit(struct kvm_vcpu *vcpu);
+bool svm_nmi_exit(struct kvm_vcpu *vcpu);
 int svm_nmi_handle_exit(struct kvm_vcpu *vcpu);
 int iret_interception(struct kvm_vcpu *vcpu);
-int svm_nmi_task_switched(struct kvm_vcpu *vcpu, int reason, int ret);
+int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
+			int reason, bool has_error_code, u32 error_code);
 
 /* nested.c */
 bool svm_nmi_blocked(struct kvm_vcpu *vcpu);
