@@ -7,6 +7,7 @@ One CPU only: with more, Bochs stalls. Time is counted in instructions anyway.""
 import re
 from contextlib import contextmanager
 
+import programs
 from process import HostError, tool
 from snapshot import DISK_SIZE, bochs, snapshot
 
@@ -76,6 +77,7 @@ def running(host, kernel, run):
     """The restored host, as a context whose value is the emulator's process."""
     if run.cpus != 1:
         raise HostError('this host has one CPU: Bochs stalls with more')
+    programs.copy(run.needs, run.work / '.host/root')
     with snapshot(host, kernel) as kept:
         state = restore_folder(kept, run)
         with bochs(['-r', state], run.folder, without_network()) as process:

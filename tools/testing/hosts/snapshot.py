@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from bootdisk import write_boot_disk
 from kernel import GUEST, HERE, initramfs
-from process import HostError, emulator, tool
+from process import HostError, emulator
 
 MODULES = ('sd_mod', 'ata_piix')
 READY = 'init: waiting for a payload'
@@ -27,7 +27,9 @@ DISK_SIZE = 256 << 20
 CMDLINE = ('console=ttyS0,115200 mitigations=off nokaslr tsc=reliable nowatchdog '
            'random.trust_cpu=on cryptomgr.notests oops=panic')
 
-CONFIG = '''plugin_ctrl: biosdev=1, usb_uhci=1, extfpuirq=1, serial=1, unmapped=1, busmouse=0, iodebug=0, gameport=0, parallel=0, speaker=0
+CONFIG = '''\
+plugin_ctrl: biosdev=1, usb_uhci=1, extfpuirq=1, serial=1, unmapped=1, busmouse=0, iodebug=0, \
+gameport=0, parallel=0, speaker=0
 config_interface: textconfig
 display_library: rfb, options="timeout=0,no_gui_console"
 memory: guest={memory}, host={memory}

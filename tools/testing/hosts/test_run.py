@@ -26,6 +26,7 @@ import bochs
 import bootdisk
 import kernel
 import nested
+import programs
 import qemu
 import session
 import snapshot
@@ -262,7 +263,6 @@ class KernelTest(Folder):
         with self.assertRaisesRegex(HostError, 'no PVH entry'):
             bootdisk.pvh_entry(bytes(header) + segment + note(b'Xen\0', 6, b'') + bytes(len(notes)))
 
-
     def test_a_memory_image_has_everything_at_its_place(self):
         image = bootdisk.MemoryImage()
         image.put(bootdisk.LOAD + 8, b'kernel')
@@ -294,6 +294,14 @@ class EmulatorTest(Folder):
         listed = subprocess.run(['tar', '-t'], input=archive, stdout=subprocess.PIPE, check=True)
         self.assertIn(b'./.host/job\n', listed.stdout)
         self.assertEqual((self.folder / 'disk').stat().st_size, snapshot.DISK_SIZE)
+
+    def test_a_program_comes_with_its_libraries(self):
+        programs.copy([programs.find('bash'), programs.find('/etc/passwd')], self.folder)
+        copied = {file.name.partition('.')[0] for file in self.folder.rglob('*') if file.is_file()}
+        self.assertLessEqual({'bash', 'passwd', 'libc', 'ld-linux-x86-64'}, copied)
+        for name in 'no-such-program', '/no/such/file':
+            with self.assertRaisesRegex(HostError, f'{name} is not on this machine'):
+                programs.find(name)
 
     def test_files_that_do_not_fit_the_disk_are_refused(self):
         with mock.patch('bochs.DISK_SIZE', 8192), self.assertRaisesRegex(HostError, 'more than the disk'):
