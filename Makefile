@@ -86,6 +86,7 @@ deps:
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
+## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
@@ -94,7 +95,8 @@ compare demo shell: purposes := build test
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
-check compare demo shell model dkms deb: deps
+lint: purposes := build lint
+check compare demo shell model lint dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
@@ -112,6 +114,9 @@ run-demo: modules image
 HOST ?= amd
 run-shell: modules image
 	@tools/testing/hosts/run $(HOST) --shell
+
+run-lint: modules
+	@scripts/lint
 
 run-dkms:
 	@scripts/dkms install
@@ -138,13 +143,13 @@ kselftest:
 ## make load          use the built module on this machine (as root)
 ## make unload        use the distribution's again (as root)
 unload load:
-	@scripts/load-module $@
+	@KVER='$(or $(KVER),$(wanted))' scripts/load-module $@
 
 ## make clean         remove build/, except the packages fetched for the hosts
 clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules selftests image deps check compare demo shell model kselftest load unload clean \
-	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-dkms run-deb FORCE
+.PHONY: all help modules selftests image deps check compare demo shell model lint kselftest load unload clean \
+	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-dkms run-deb FORCE
 .DELETE_ON_ERROR:

@@ -62,4 +62,5 @@ def command(host, folder, steps, *options, before=""):
     names = sorted({test for step in steps for test in step.tests})
     files = [word for name in ["run-tests"] + names for word in ("--with", str(folder / name))]
     script = "".join(f"{{ {step.script()}; }} || status=1\n" for step in steps)
-    return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--", f"{before}status=0\n{script}exit $status"]
+    return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--",
+            f"{before}status=0\n{script}exit $status"]

@@ -42,7 +42,7 @@ cpus=1
  nmi_blocking_te-140   [000]     6.014844: kvm_nmi_unblock:      vcpu 0 level L1 open again after 5190658 ns: iret
  nmi_blocking_te-140   [000]     6.014859: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
  nmi_blocking_te-140   [000]     6.014951: kvm_nmi_unblock:      vcpu 0 level L1 open again after 88702 ns: iret
-''',
+''',  # noqa: E501, as recorded
     'perf script': '''\
  nmi_blocking_te   158 [000]    16.860134:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
  nmi_blocking_te   158 [000]    16.860234:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
@@ -51,7 +51,7 @@ cpus=1
  nmi_blocking_te   158 [000]    16.860690: kvm_nmi:kvm_nmi_unblock: vcpu 0 level L1 open again after 511526 ns: iret
  nmi_blocking_te   158 [000]    16.861048:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
  nmi_blocking_te   158 [000]    16.861163: kvm_nmi:kvm_nmi_unblock: vcpu 0 level L1 open again after 104586 ns: iret
-''',
+''',  # noqa: E501, as recorded
     'trace with thread groups': '''\
   nmi_state_test-200     (    200) [000] .....    15.136594: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
   nmi_state_test-200     (    200) [000] .....    15.136660: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
@@ -60,7 +60,7 @@ cpus=1
   nmi_state_test-200     (    200) [000] d..1.    15.137113: kvm_nmi_unblock: vcpu 0 level L1 open again after 502400 ns: iret
   nmi_state_test-200     (    200) [000] .....    15.137124: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
   nmi_state_test-200     (    200) [000] d..1.    15.137228: kvm_nmi_unblock: vcpu 0 level L1 open again after 103900 ns: iret
-''',
+''',  # noqa: E501, as recorded
 }
 
 STORY = ['NMI 1 injected', 'injected again', 'waits for the IRET intercept', 'waits for a single step',
@@ -131,7 +131,8 @@ class Text(Timeline):
 
     def test_vcpus(self):
         """each vCPU has its own lane, named by its thread where numbers repeat"""
-        lines = self.lines(inject(5, task='qemu-7') + event(6, 'unblock: vcpu 0 level L1 open again after 1000 ns: iret') +
+        lines = self.lines(inject(5, task='qemu-7') +
+                           event(6, 'unblock: vcpu 0 level L1 open again after 1000 ns: iret') +
                            event(7, 'window: vcpu 1 level L1 waits for nmi-window', task='qemu-8'))
         self.assertEqual([line for line in lines if line.startswith('vCPU')],
                          ['vCPU 0 of qemu-7', 'vCPU 0 of CPU 0/KVM-71', 'vCPU 1'])
@@ -160,7 +161,8 @@ class Text(Timeline):
     def test_causes(self):
         """each cause that ends blocking has words of its own, a new one its name"""
         causes = 'iret', 'irq-window', 'return', 'timeout', 'fault', 'task-switch', 'state-restored', 'reset', 'novel'
-        trace = ''.join(inject(10 * i) + event(10 * i + 5, f'unblock: vcpu 0 level L1 open again after 5000 ns: {cause}')
+        trace = ''.join(inject(10 * i) +
+                        event(10 * i + 5, f'unblock: vcpu 0 level L1 open again after 5000 ns: {cause}')
                         for i, cause in enumerate(causes))
         words = [sentence.partition('µs: ')[2] for sentence in self.sentences(trace)[1::2]]
         self.assertEqual(len(set(words)), len(causes))
@@ -227,7 +229,8 @@ class Picture(Timeline):
         for distance in 20, 10**6:
             with self.subTest(distance):
                 self.lines(''.join(
-                    inject(i * distance, rip=hex(i)) + event(i * distance + 5, 'unblock: vcpu 0 level L1 open again after 5000 ns: iret')
+                    inject(i * distance, rip=hex(i)) +
+                    event(i * distance + 5, 'unblock: vcpu 0 level L1 open again after 5000 ns: iret')
                     for i in range(3000)))
                 self.assertLess(float(xml.parse(self.svg).getroot().get('width')), 15000)
                 self.assert_legible()

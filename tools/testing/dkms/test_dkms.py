@@ -92,11 +92,13 @@ class Dkms(unittest.TestCase):
         self.assertEqual(self.assert_step("before", True, ""), self.STOCK)
         self.assertEqual(self.assert_step("install", True, f"^dkms-install: kvm-nmi {VERSION} is installed for "
                                           f"{re.escape(KVER)};"), self.OURS + [VERSION])
-        self.assert_step("again", True, rf"\Adkms-install: kvm-nmi {VERSION} is installed for {re.escape(KVER)} already$")
+        self.assert_step("again", True,
+                         rf"\Adkms-install: kvm-nmi {VERSION} is installed for {re.escape(KVER)} already$")
 
     def test_remove(self):
         """modprobe finds the distribution's after removal, nothing else is left, and twice is once"""
-        self.assertEqual(self.assert_step("remove", True, "^dkms-remove: modprobe finds the distribution's"), self.STOCK)
+        self.assertEqual(self.assert_step("remove", True, "^dkms-remove: modprobe finds the distribution's"),
+                         self.STOCK)
         self.assert_step("remove-again", True, r"\Adkms-remove: DKMS has no kvm-nmi$")
 
     def test_declined(self):
@@ -110,7 +112,8 @@ class Dkms(unittest.TestCase):
                 ("older-by-make", "6.1.0-3-older", "the headers of .* apt-get install")):
             with self.subTest(step):
                 self.assert_step(step, False, f"^kvm-nmi: not built for {kver}: {reason}")
-        self.assert_step("missing", False, "^dkms-install: the headers of .* apt-get install linux-headers-6.1.0-9-missing$")
+        self.assert_step("missing", False,
+                         "^dkms-install: the headers of .* apt-get install linux-headers-6.1.0-9-missing$")
         self.assertEqual(self.assert_step("kept", True, ""), self.OURS)
 
     def test_series(self):
