@@ -83,6 +83,7 @@ deps:
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
 ## make check         run every test on every host (HOSTS="amd intel" for some)
+## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
@@ -95,12 +96,21 @@ compare demo shell: purposes := build test
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
+check-debug: purposes := build test debug
 lint: purposes := build lint
-check compare demo shell model lint dkms deb: deps
+check check-debug compare demo shell model lint dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/check
+
+# The kernel is made of the source that the selftests are for, and then gets modules
+# of its own.
+run-check-debug: selftests
+	@tools/testing/debug/build-kernel
+	@debug=$$(tools/testing/debug/build-kernel --name); \
+	$(MAKE) KVER=$$debug modules; \
+	HOSTS='$(HOSTS)' tools/testing/debug/check $$debug
 
 run-compare: modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/compare
@@ -152,4 +162,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-dkms run-deb FORCE
+.PHONY: check-debug run-check-debug
 .DELETE_ON_ERROR:

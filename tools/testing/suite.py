@@ -24,8 +24,8 @@ class Step:
     parameters: tuple
     tests: tuple
 
-    def script(self):
-        run = f"sh ./run-tests {' '.join(self.tests)}"
+    def script(self, limit=""):
+        run = f"sh ./run-tests {limit}{' '.join(self.tests)}"
         if self.parameters is None:
             return run
         words = shlex.join(self.parameters)
@@ -57,10 +57,12 @@ def steps(host):
                                    for row_host, parameters, tests in variants() if row_host == host]
 
 
-def command(host, folder, steps, *options, before=""):
-    """The command that boots the host and runs these steps there, after some lines of shell."""
+def command(host, folder, steps, *options, before="", after="", limit=""):
+    """The command that boots the host and runs these steps there, between lines of shell.
+
+    Those behind may set status. The limit, as an option of run-tests, is that of each test."""
     names = sorted({test for step in steps for test in step.tests})
     files = [word for name in ["run-tests"] + names for word in ("--with", str(folder / name))]
-    script = "".join(f"{{ {step.script()}; }} || status=1\n" for step in steps)
+    script = "".join(f"{{ {step.script(limit)}; }} || status=1\n" for step in steps)
     return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--",
-            f"{before}status=0\n{script}exit $status"]
+            f"{before}status=0\n{script}{after}exit $status"]

@@ -54,7 +54,7 @@ class Check(unittest.TestCase):
         (self.testing / "hosts").mkdir(parents=True)
         (self.testing / "selftests/kvm/x86").mkdir(parents=True)
         (self.testing / "selftests/kvm/x86/nmi_some_test.c").touch()
-        for name in ("check", "exceptions.py", "guest_logs.py", "other_l1.py", "suite.py", "tap.py"):
+        for name in ("check", "exceptions.py", "guest_logs.py", "other_l1.py", "place.py", "suite.py", "tap.py"):
             shutil.copy(TESTING / name, self.testing)
 
     def check(self, record, status, errors="", hosts="amd"):

@@ -22,7 +22,7 @@ from process import HostError, emulator
 
 MODULES = ('sd_mod', 'ata_piix')
 READY = 'init: waiting for a payload'
-BOOT_LIMIT = 180
+BOOT_LIMIT = 900            # a kernel for debugging on a busy machine
 DISK_SIZE = 256 << 20
 CMDLINE = ('console=ttyS0,115200 mitigations=off nokaslr tsc=reliable nowatchdog '
            'random.trust_cpu=on cryptomgr.notests oops=panic')
@@ -137,7 +137,8 @@ def snapshot(host, kernel):
                 break
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not current():
-                print(f'run: {host.name}: booting {kernel.kver} in Bochs once, about 15 s',
+                print(f'run: {host.name}: booting {kernel.kver} in Bochs once, about 15 s '
+                      '(a kernel for debugging: some minutes)',
                       file=sys.stderr)
                 shutil.rmtree(kept, ignore_errors=True)
                 build(host, kernel, kept)

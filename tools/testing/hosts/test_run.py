@@ -122,7 +122,18 @@ class VerdictTest(unittest.TestCase):
                      '[    1.0][  T12] general protection fault, probably for non-canonical address',
                      '[    1.0] rcu: INFO: rcu_preempt self-detected stall on CPU',
                      '[    1.0] kvm_amd: disagrees about version of symbol kvm_set_cr0',
-                     '[    1.0] Uhhuh. NMI received for unknown reason 20 on CPU 0.'):
+                     '[    1.0] Uhhuh. NMI received for unknown reason 20 on CPU 0.',
+                     '[    1.0] BUG: KASAN: use-after-free in svm_inject_nmi+0x12/0x80 [kvm_amd]',
+                     '[    1.0] UBSAN: shift-out-of-bounds in vmx/nmi.c:12:3',
+                     '[    1.0] BUG: sleeping function called from invalid context at mm/slab.h:494',
+                     '[    1.0] BUG: using smp_processor_id() in preemptible [00000000] code: a/1',
+                     '[    1.0] BUG: scheduling while atomic: a/1/0x00000002',
+                     '[    1.0] WARNING: possible circular locking dependency detected',
+                     '[    1.0] WARNING: suspicious RCU usage',
+                     '[    1.0] INFO: trying to register non-static key.',
+                     '[    1.0] INFO: lockdep is turned off.',
+                     '[    1.0] DEBUG_LOCKS_WARN_ON(lockdep_hardirqs_enabled())',
+                     '[    1.0] ODEBUG: free active (active state 0) object type: hrtimer hint: 0x0'):
             with self.subTest(line):
                 self.assertTrue(COMPLAINT.match(line))
 

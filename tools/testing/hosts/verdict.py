@@ -17,7 +17,8 @@ STAMP = r'^(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?'
 COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
     r'(?:watchdog: )?BUG[: ]', r'WARNING: ', r'Oops: ', r'kernel BUG at ', r'Kernel panic ',
     r'general protection fault[,:] ', r'(?:invalid opcode|divide error|double fault|stack segment): ',
-    r'unchecked MSR access error: ', r'UBSAN: ', r'refcount_t: ', r'Call Trace:',
+    r'unchecked MSR access error: ', r'UBSAN: ', r'refcount_t: ', r'Call Trace:', r'ODEBUG: ',
+    r'DEBUG_LOCKS_WARN_ON', r'INFO: trying to register non-static key', r'INFO: lockdep is turned off',
     r'INFO: task .* blocked for more than', r'rcu: INFO: rcu_\w+ .*stall', r'.*hard LOCKUP',
     r'\w+: (?:Unknown symbol|disagrees about version of symbol) ',
     r'Uhhuh\. NMI received for unknown reason',

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""make check-debug without a kernel: what its hosts print is believed only as far
+as it goes."""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+
+
+def load_check():
+    loader = importlib.machinery.SourceFileLoader("check_debug", str(HERE / "check"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("check_debug", loader))
+    loader.exec_module(module)
+    return module
+
+
+check = load_check()
+
+# How the kernel's log looks after all mistakes.
+LOG = """\
+mistake use_after_free
+[   35.1] ==================================================================
+[   35.2] BUG: KASAN: use-after-free in use_after_free+0x5f/0x70 [mistakes]
+mistake wide_shift
+[   35.4] UBSAN: shift-out-of-bounds in /src/mistakes.c:44:12
+mistake sleep_in_atomic
+[   35.6] BUG: sleeping function called from invalid context at kernel/locking/mutex.c:580
+mistake preemptible_cpu
+[   35.8] BUG: using smp_processor_id() in preemptible [00000000] code: insmod/95
+mistake unlocked_rcu
+[   36.0] =============================
+[   36.0] WARNING: suspicious RCU usage
+mistake lock_inversion
+[   36.2] ======================================================
+[   36.2] WARNING: possible circular locking dependency detected
+"""
+COMPLAINED = "run: amd: the kernel complained: [   35.2] BUG: KASAN: use-after-free\n"
+
+
+class Mistakes(unittest.TestCase):
+    def made(self, log, status=125, errors=COMPLAINED):
+        """What is said of a host that prints LOG and ERRORS and ends with STATUS: {claim: outcome}"""
+        place = check.Place("amd")
+        done = subprocess.CompletedProcess([], status, log, errors)
+        with mock.patch.object(check.subprocess, "run", return_value=done), \
+                contextlib.redirect_stdout(io.StringIO()):
+            check.make_mistakes(place, "6.1-debug", Path("mistakes.ko"))
+        return {result.claim: result.outcome for result in place.results}
+
+    def test_all_reported(self):
+        """a kernel that reports every mistake passes"""
+        outcomes = self.made(LOG)
+        self.assertEqual(len(outcomes), len(check.MISTAKES) + 1)
+        self.assertEqual(set(outcomes.values()), {"passed"})
+
+    def test_each_not_reported(self):
+        """a kernel that is silent about any one mistake fails for that one"""
+        for mistake in check.MISTAKES:
+            with self.subTest(mistake):
+                head, _, rest = LOG.partition(f"mistake {mistake}\n")
+                _, _, rest = rest.partition("\nmistake ")
+                outcomes = self.made(f"{head}mistake {mistake}\n" + (f"mistake {rest}" if rest else ""))
+                failed = [claim for claim, outcome in outcomes.items() if outcome == "failed"]
+                self.assertEqual(failed, [f"{mistake.replace('_', ' ')} is reported"])
+
+    def test_reported_elsewhere(self):
+        """a report that belongs to another mistake does not count"""
+        outcomes = self.made(LOG.replace("mistake wide_shift\n", "").replace("[   35.1] ===", "mistake wide_shift\n==="))
+        self.assertEqual(outcomes["use after free is reported"], "failed")
+        self.assertEqual(outcomes["wide shift is reported"], "passed")
+
+    def test_host_content(self):
+        """a runner that is content with a host full of mistakes fails"""
+        for status, errors in (0, ""), (125, "run: amd: hung, stopped after 9 s\n"):
+            with self.subTest(errors):
+                outcomes = self.made(LOG, status, errors)
+                self.assertEqual(outcomes["a host whose kernel reports mistakes has failed"], "failed")
+
+    def test_same_names(self):
+        """the module makes each mistake that is asked for"""
+        source = (HERE / "mistakes/mistakes.c").read_text()
+        for mistake in check.MISTAKES:
+            self.assertIn(f'{{ "{mistake}", {mistake} }},', source)
+
+
+class Script(unittest.TestCase):
+    """What runs behind the selftests, in a folder where the fuzzer is a stub."""
+
+    def run_after(self, fuzzer="exit 0", locks="1"):
+        with tempfile.TemporaryDirectory() as folder:
+            stats, program = Path(folder, "stats"), Path(folder, "nmi_fuzz_test")
+            stats.write_text(f" max locking depth:    11\n debug_locks:             {locks}\n")
+            program.write_text(f"#!/bin/sh\n{fuzzer}\n")
+            program.chmod(0o755)
+            script = (check.MORE_PROGRAMS + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
+            done = subprocess.run(["sh", "-c", f"status=0\n{script}exit $status"], cwd=folder, text=True,
+                                  capture_output=True)
+        return done.returncode, [line for line in done.stdout.splitlines() if "ok" in line]
+
+    def test_good(self):
+        """programs that do as the model says, and lockdep alive, are two passes"""
+        status, lines = self.run_after()
+        self.assertEqual((status, [line[:2] for line in lines]), (0, ["ok", "ok"]))
+
+    def test_bad_program(self):
+        """a program that does not is a failure"""
+        status, lines = self.run_after("exit 1")
+        self.assertEqual((status, lines[0]), (1, "not ok 11 8,000 more programs"))
+
+    def test_lockdep_off(self):
+        """lockdep that has given up is a failure"""
+        status, lines = self.run_after(locks="0")
+        self.assertEqual((status, lines[1]), (1, "not ok 1 lockdep watched to the end"))
+
+
+class Kernel(unittest.TestCase):
+    def test_name(self):
+        """the kernel is named after its source, not after the distribution's kernel"""
+        done = subprocess.run([HERE / "build-kernel", "--name"], text=True, capture_output=True, env=os.environ)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"^\d+\.\d+\.\d+-debug\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()
