@@ -88,6 +88,7 @@ deps:
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
+## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
@@ -98,7 +99,8 @@ dkms: purposes := build dkms
 deb: purposes := build deb
 check-debug: purposes := build test debug
 lint: purposes := build lint
-check check-debug compare demo shell model lint dkms deb: deps
+docs: purposes := docs
+check check-debug compare demo shell model lint docs dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
@@ -127,6 +129,10 @@ run-shell: modules image
 
 run-lint: modules
 	@scripts/lint
+
+run-docs:
+	@sphinx-build -q -W --keep-going -b html -d build/docs/.doctrees Documentation build/docs
+	@echo "docs: build/docs/index.html"
 
 run-dkms:
 	@scripts/dkms install
@@ -160,7 +166,7 @@ clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules selftests image deps check compare demo shell model lint kselftest load unload clean \
-	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-dkms run-deb FORCE
+.PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
+	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
 .PHONY: check-debug run-check-debug
 .DELETE_ON_ERROR:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The documentation is well-formed, and leads to all there is."""
+
+import re
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Docs(unittest.TestCase):
+    def test_sphinx(self):
+        """sphinx builds all pages without a warning"""
+        makefile = (ROOT / "Makefile").read_text()
+        options = re.search(r"(?m)^\t@sphinx-build (.*) -d ", makefile).group(1).split()
+        self.assertIn("-W", options)
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(["sphinx-build", *options, ROOT / "Documentation", folder],
+                                  text=True, capture_output=True)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+            self.assertTrue((Path(folder) / "index.html").exists())
+
+    def test_paths(self):
+        """each file or folder that a page names is there"""
+        pages = [*ROOT.glob("*.rst"), *ROOT.glob("*.md"), *(ROOT / "Documentation").glob("*.rst")]
+        for page in pages:
+            for named in re.findall(r"(?<![\w./-])(?:arch|scripts|tools|Documentation)/[\w./-]*\w(?![\w*])", page.read_text()):
+                if re.search("[A-Z]{3}", named):
+                    continue    # a placeholder
+                with self.subTest(f"{page.name}: {named}"):
+                    self.assertTrue((ROOT / named).exists(), named)
+
+
+if __name__ == "__main__":
+    unittest.main()
