@@ -144,6 +144,17 @@ dkms-remove:
 run-deb:
 	@scripts/deb
 
+## make patches       write the same code as patches for the kernel's source, in build/KVER/patches
+## make check-patches the same, and compile both modules behind each patch
+patches check-patches: purposes := build patches
+patches check-patches: deps
+	@$(MAKE) KVER='$(wanted)' run-$@
+
+run-patches run-check-patches: $(graft)/.inputs
+	@scripts/patches $(if $(findstring check,$@),--build) $(out)/src . $(graft) $(out)/patches
+
+run-check-patches: modules
+
 ## make kselftest     run the tests on the module loaded on this machine
 kselftest:
 	@if ! [ -r /dev/kvm -a -w /dev/kvm ]; then \
@@ -168,5 +179,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: check-debug run-check-debug
+.PHONY: check-debug run-check-debug patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:
