@@ -14,7 +14,7 @@ LINE = re.compile(r'\s*(?P<task>.+?)[-\s]+(?P<pid>\d+)\s+(?:\([\s\d-]+\)\s+)?\[\
 
 TEXTS = {
     'inject': re.compile(r'rip (?P<rip>\w+) rsp (?P<rsp>\w+) rflags (?P<rflags>\w+) '
-                         r'cpl (?P<cpl>\d) level (?P<level>L[12])'),
+                         r'cpl (?P<cpl>\d) level (?P<level>L[12])(?P<again> again)?'),
     'window': re.compile(r'level (?P<level>L[12]) waits for (?P<how>.+)'),
     'taken': re.compile(r'(?P<left>\d+) still pending'),
     'unblock': re.compile(r'level (?P<level>L[12]) open again after (?P<blocked_ns>\d+) ns: (?P<why>.+)'),

@@ -68,7 +68,6 @@ class Story:
 
     def __init__(self, lane):
         self.lane = lane
-        self.nmi = {}           # where the last NMI was injected
         self.begun = {}         # kind: Span
         self.vnmi = False       # the CPU delivers NMIs, and nobody sees their end
 
@@ -90,16 +89,17 @@ class Story:
             span.end, span.ended = time, ended
 
     def inject(self, event):
-        blocked = 'blocked' in self.begun
-        if blocked and event.fields == self.nmi:
+        if event.fields['again']:
+            if not self.vnmi:
+                self.begin('blocked', event.time)
             self.tell(event, 'again', 'again', 'injected again: an exit interrupted the delivery')
             return
+        blocked = 'blocked' in self.begun
         unseen = '; the end of the one before is not in the trace' if blocked else ''
         self.end('waiting', event.time)
         self.end('blocked', event.time, ended=False)
         if not self.vnmi:
             self.begin('blocked', event.time)
-        self.nmi = event.fields
         self.lane.nmis += 1
         self.tell(event, 'inject', f'NMI {self.lane.nmis}',
                   'NMI {nmi} injected at rip {rip}{of_l2} (rsp {rsp}, rflags {rflags}, cpl {cpl}){unseen}'.format(

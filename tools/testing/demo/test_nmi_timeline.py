@@ -5,6 +5,7 @@ amd.trace is a whole trace of 'make demo'."""
 
 import re
 import subprocess
+import sys
 import tempfile
 import unittest
 import xml.etree.ElementTree as xml
@@ -13,6 +14,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TOOL = HERE.parents[1] / 'nmi-timeline'
 AMD = HERE / 'amd.trace'
+HEADER = (HERE.parents[2] / 'arch/x86/kvm/nmi_trace.h').read_text()
+
+sys.path.insert(0, str(HERE.parents[1] / 'timeline'))
+from lanes import CAUSES, WINDOWS
 
 AMD_TEXT = '''\
 Times are in µs since the first event.
@@ -36,7 +41,7 @@ RECORDED = {
     'trace-cmd report': '''\
 cpus=1
  nmi_blocking_te-140   [000]     6.009636: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te-140   [000]     6.009710: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
+ nmi_blocking_te-140   [000]     6.009710: kvm_nmi_inject:       vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1 again
  nmi_blocking_te-140   [000]     6.014653: kvm_nmi_window:       vcpu 0 level L1 waits for iret-intercept
  nmi_blocking_te-140   [000]     6.014797: kvm_nmi_window:       vcpu 0 level L1 waits for single-step
  nmi_blocking_te-140   [000]     6.014844: kvm_nmi_unblock:      vcpu 0 level L1 open again after 5190658 ns: iret
@@ -45,7 +50,7 @@ cpus=1
 ''',  # noqa: E501, as recorded
     'perf script': '''\
  nmi_blocking_te   158 [000]    16.860134:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
- nmi_blocking_te   158 [000]    16.860234:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1
+ nmi_blocking_te   158 [000]    16.860234:  kvm_nmi:kvm_nmi_inject: vcpu 0 rip 0x4022bd rsp 0xabafe8 rflags 0x202 cpl 0 level L1 again
  nmi_blocking_te   158 [000]    16.860440:  kvm_nmi:kvm_nmi_window: vcpu 0 level L1 waits for iret-intercept
  nmi_blocking_te   158 [000]    16.860561:  kvm_nmi:kvm_nmi_window: vcpu 0 level L1 waits for single-step
  nmi_blocking_te   158 [000]    16.860690: kvm_nmi:kvm_nmi_unblock: vcpu 0 level L1 open again after 511526 ns: iret
@@ -54,7 +59,7 @@ cpus=1
 ''',  # noqa: E501, as recorded
     'trace with thread groups': '''\
   nmi_state_test-200     (    200) [000] .....    15.136594: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
-  nmi_state_test-200     (    200) [000] .....    15.136660: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1
+  nmi_state_test-200     (    200) [000] .....    15.136660: kvm_nmi_inject: vcpu 0 rip 0x402997 rsp 0xabafe8 rflags 0x202 cpl 0 level L1 again
   nmi_state_test-200     (-------) [000] .....    15.136942: kvm_nmi_window: vcpu 0 level L1 waits for iret-intercept
   nmi_state_test-200     (    200) [000] d..1.    15.137068: kvm_nmi_window: vcpu 0 level L1 waits for single-step
   nmi_state_test-200     (    200) [000] d..1.    15.137113: kvm_nmi_unblock: vcpu 0 level L1 open again after 502400 ns: iret
@@ -71,8 +76,8 @@ def event(us, text, task='CPU 0/KVM-71'):
     return f' {task}   [001] d..1. {us / 10**6:.6f}: kvm_nmi_{text}\n'
 
 
-def inject(us, rip='0x1000', level='L1', **kwargs):
-    return event(us, f'inject: vcpu 0 rip {rip} rsp 0x8000 rflags 0x2 cpl 0 level {level}', **kwargs)
+def inject(us, rip='0x1000', level='L1', again='', **kwargs):
+    return event(us, f'inject: vcpu 0 rip {rip} rsp 0x8000 rflags 0x2 cpl 0 level {level}{again}', **kwargs)
 
 
 class Timeline(unittest.TestCase):
@@ -122,6 +127,20 @@ class Text(Timeline):
                 for sentence, part in zip(sentences, STORY):
                     self.assertIn(part, sentence)
 
+    def test_modules(self):
+        """whatever the modules print is understood"""
+        for kind, body in re.findall(r'TRACE_EVENT\(kvm_nmi_(\w+),(.*?)\n\);', HEADER, re.S):
+            form = ''.join(re.findall(r'"([^"]*)"', re.search(r'TP_printk\(((?:\s*"[^"]*")+)', body).group(1)))
+            form = re.sub('%(ll|l)?[udx]', '1', form)
+            names = re.findall(r'{ NMI_\w+, "([^"]*)" }', body) or ['', ' again']
+            for text in {form.replace('%s', name) for name in names}:
+                self.assertEqual(len(self.sentences(event(1, f'{kind}: {text}'))), 1, text)
+
+    def test_names(self):
+        """each window and each cause of the modules has words of its own"""
+        for what, words in ('WINDOW', WINDOWS), ('UNBLOCK', CAUSES):
+            self.assertEqual(set(words), set(re.findall(rf'{{ NMI_{what}_\w+, "([^"]*)" }}', HEADER)))
+
     def test_levels(self):
         """what happens while a nested guest runs says so"""
         trace = ''.join(inject(i, level=level) + event(i + 1, f'window: vcpu 0 level {level} waits for single-step') +
@@ -140,10 +159,16 @@ class Text(Timeline):
     def test_redelivery_while_waiting(self):
         """an NMI that is injected again stays one NMI, and the next still waits"""
         window = event(2, 'window: vcpu 0 level L1 waits for nmi-window')
-        lines = self.lines(inject(1) + window + inject(3) +
+        lines = self.lines(inject(1) + window + inject(3, again=' again') +
                            event(9, 'unblock: vcpu 0 level L1 open again after 8000 ns: iret') + inject(10))
         self.assertIn('2 NMIs on 1 vCPU', lines[-1])
         self.assertEqual(self.spans('waiting'), ['for 8 µs'])
+
+    def test_next_at_same_place(self):
+        """an NMI that comes where the last one did is another one"""
+        sentences = self.sentences(inject(1) + inject(20))
+        self.assertIn('NMI 2 injected', sentences[1])
+        self.assertIn('the end of the one before is not in the trace', sentences[1])
 
     def test_end_not_seen(self):
         """a handler that never returns is left open"""
