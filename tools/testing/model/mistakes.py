@@ -92,7 +92,7 @@ MISTAKES = tuple(Mistake(*row) for row in (
     ("svm_vnmi", "at_rest nesting", "leave the mask clear when the delivery was interrupted",
      "delivery_aborted", "v_nmi_mask = true", "skip"),
     ("svm_vnmi", "at_rest", "leave the mask set when IRET was a task switch",
-     "svm_nmi_task_switched", "v_nmi_mask = false;", "skip;"),
+     "svm_nmi_task_switch", "v_nmi_mask = false;", "skip;"),
     ("svm_vnmi", "nesting", "inject while masked",
      "nmi_allowed", "(!v_nmi_mask && shadow == 0)", "(shadow == 0)"),
     ("svm_vnmi", "order", "inject into a shadow",

@@ -188,7 +188,7 @@ inline look_for_iret()
 	fi
 }
 
-/* svm_nmi_handle_exit(), the exit handlers, svm_nmi_task_switched() */
+/* svm_nmi_handle_exit(), the exit handlers, svm_nmi_task_switch() */
 inline handle_svm_exit()
 {
 	if

@@ -154,7 +154,7 @@ inline delivery_aborted()
 	v_nmi_mask = true
 }
 
-inline svm_nmi_task_switched()
+inline svm_nmi_task_switch()
 {
 	v_nmi_mask = false;
 	if
@@ -257,7 +257,7 @@ inline handle_exit()
 	:: exit == TASK_SWITCH && interrupted == NONE ->
 		pop();
 		blocked = false;
-		svm_nmi_task_switched()
+		svm_nmi_task_switch()
 	:: exit == TASK_SWITCH && interrupted == NONE ->
 		exc = true;
 		req_event = true
