@@ -237,6 +237,10 @@ int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
 	else
 		vnmi_set_masked_now(svm, false);
 
+	/* L2's latch as L1 and user space see it; they may before the next exit. */
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
+		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
+
 	if (vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return ret;

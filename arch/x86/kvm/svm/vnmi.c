@@ -131,8 +131,8 @@ void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
 }
 
 /*
- * The latch of what runs now, which may be L2, where the CPU keeps it.  Until
- * the next exit L1 and user space see L2's bit as the CPU has left it.
+ * The latch of what runs now, which may be L2, where the CPU keeps it.  What L1
+ * and user space see of L2's is in nested.ctl, as the last exit has left it.
  */
 void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked)
 {
