@@ -27,7 +27,7 @@ def running(host, kernel, run):
     work = run.below / 'work'
     work.mkdir(parents=True)
     initrd = qemu.make_initrd(host, kernel, work)
-    l1 = qemu.command('kvm', host, run.cpus, '/run/machine', f'/run/machine{kernel.vmlinux()}',
+    l1 = qemu.command('kvm', host, run.cpus, '/run/machine', f'/run/machine{qemu.visible(kernel.vmlinux())}',
                       f'/run/work/{initrd.name}', ('/dev/ttyS2', '/dev/ttyS3'), '/run/l1')
     options = SimpleNamespace(stock=False, param=[], shell=False, files=[],
                               command=[SCRIPT + shlex.join(map(str, l1))])

@@ -4,17 +4,27 @@
 Nothing outlives a run: a boot takes three seconds."""
 
 from kernel import GUEST, initramfs
-from process import emulator
+from process import HostError, emulator
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
 CMDLINE = 'console=ttyS0 mitigations=off nokaslr cryptomgr.notests oops=panic'
+
+
+def visible(path):
+    """The path by which a host that shares this machine's root finds it, too."""
+    path = path.resolve()
+    own = path.parts[1]
+    if own in ('dev', 'proc', 'run', 'sys', 'tmp'):
+        raise HostError(f'this host cannot see {path}, it has a /{own} of its own: '
+                        f'have the checkout, and what build/ stands for, elsewhere')
+    return path
 
 
 def make_initrd(host, kernel, folder):
     initrd = folder / 'initrd'
     initrd.write_bytes(initramfs(
         folder / 'initramfs', kernel.modules(*MODULES, *kernel.dependencies(host.module)),
-        {'transport': (GUEST / 'transport-9p').read_text(), 'image': f'{kernel.image}\n'}))
+        {'transport': (GUEST / 'transport-9p').read_text(), 'image': f'{visible(kernel.image)}\n'}))
     return initrd
 
 

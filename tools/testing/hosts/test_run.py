@@ -371,6 +371,13 @@ class EmulatorTest(Folder):
         self.assertEqual(set(HOSTS['intel-soft'].params) - set(HOSTS['intel'].params), {'vnmi=0'})
         self.assertEqual(HOSTS['intel-soft'].cpu, HOSTS['intel'].cpu)
 
+    def test_a_linked_folder_is_followed_unless_the_host_hides_it(self):
+        (self.folder / 'link').symlink_to('/usr/bin')
+        self.assertEqual(qemu.visible(self.folder / 'link/env'), Path('/usr/bin/env').resolve())
+        (self.folder / 'back').symlink_to('/run')
+        with self.assertRaisesRegex(HostError, 'this host cannot see /run.*, it has a /run of its own'):
+            qemu.visible(self.folder / 'back/image')
+
     def qemu_command(self, **changes):
         run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
                    interactive=False, cpus=1, icount=False)
