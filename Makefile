@@ -155,6 +155,12 @@ run-patches run-check-patches: $(graft)/.inputs
 
 run-check-patches: modules
 
+## make port-report   try the semantic patches on the newest kernel of a Debian suite (SUITE=unstable)
+SUITE ?= unstable
+port-report: purposes := build
+port-report: deps
+	@scripts/port-report '$(SUITE)'
+
 ## make kselftest     run the tests on the module loaded on this machine
 kselftest:
 	@if ! [ -r /dev/kvm -a -w /dev/kvm ]; then \
@@ -179,5 +185,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: check-debug run-check-debug patches check-patches run-patches run-check-patches
+.PHONY: check-debug run-check-debug port-report patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:

@@ -117,6 +117,16 @@ class SmallKernel(Scratch):
         self.assert_refused("rule hook in vmx/nmi.cocci matched 2 times in vmx/vmx.c of 6.1.192, "
                             "expected 1 (in run run)")
 
+    def test_report(self):
+        """for a kernel that the heads do not know, each rule is told with its matches"""
+        self.write_source(".version", "7.2.1-1\n")
+        self.write_source("arch/x86/kvm/vmx/vmx.c", VMX_C.replace("void inject(", "void inject_one("))
+        done = subprocess.run([ROOT / "scripts/graft", "--report", self.src, self.ours], text=True, capture_output=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([line.split() for line in done.stdout.splitlines()],
+                         ["vmx/nmi.cocci".split(), "take_out 0 1 in 6.12".split(), "hook 1 2 in 6.12 run".split(),
+                          "0 of 2 rules match in 7.2.1 as often as in 6.12".split()])
+
     def test_failure_keeps_the_old_tree(self):
         """a graft that fails leaves the tree of the one before"""
         self.assertEqual(self.graft(), 0, self.stderr)
