@@ -5,12 +5,14 @@ took the host down is a result, and the rest runs in another boot."""
 import queue
 import subprocess
 import threading
+from dataclasses import asdict
 
 import suite
 from comparison import costs
 from tap import Result, Tap
 
 HOST_FAILED = 125
+BENCHMARK = "nmi_cost"
 
 # A test may take two minutes, a whole boot much longer: what counts is silence.
 SILENCE = 200
@@ -101,10 +103,34 @@ class Progress:
         return ([suite.Step(step.parameters, tests)] if tests else []) + self.steps[max(self.index, 0) + 1:]
 
 
-def conformance(host, folder, *options):
+def left_of(steps, folder, kept, results):
+    """The steps without the tests whose results are kept; those are taken over."""
+    left = []
+    for step in steps:
+        tests = []
+        for test in step.tests:
+            known = kept.get(f"{test} {label(step)}", folder / test)
+            if known is None:
+                tests.append(test)
+            for fields in known or ():
+                result = Result(**fields)
+                results[test, label(step), result.number] = result
+        if tests:
+            left.append(suite.Step(step.parameters, tuple(tests)))
+    return left
+
+
+def keep(steps, folder, kept, results):
+    for step in steps:
+        for test in step.tests:
+            kept.put(f"{test} {label(step)}", folder / test,
+                     [asdict(result) for key, result in results.items() if key[:2] == (test, label(step))])
+
+
+def conformance(host, folder, kept, *options):
     """({(test, parameters, number): Result}, why the host failed, each time it did)"""
     results, failures = {}, []
-    left = suite.steps(host)
+    left = left_of(suite.steps(host), folder, kept, results)
     while left:
         progress = Progress(left)
         try:
@@ -112,6 +138,8 @@ def conformance(host, folder, *options):
                 result = progress.line(line)
                 if result:
                     results[result.test, label(progress.step()), result.number] = result
+            # Had the host failed, any of them might be why.
+            keep(left, folder, kept, results)
             left = []
         except HostFailed as failure:
             failures.append(str(failure))
@@ -121,12 +149,12 @@ def conformance(host, folder, *options):
     return results, failures
 
 
-def measure(host, folder, *options):
+def measure_once(host, folder, *options):
     """{row: Cost} of the benchmark."""
     results, left = {}, []
     while True:
         command = [str(suite.HERE / "hosts/run"), host, "--icount", *OPTIONS, *options,
-                   "--with", str(folder / "nmi_cost"), "--", "./nmi_cost", *left]
+                   "--with", str(folder / BENCHMARK), "--", f"./{BENCHMARK}", *left]
         try:
             for line in lines_of(command):
                 if line.startswith("rows ") and not left:
@@ -142,3 +170,15 @@ def measure(host, folder, *options):
             results[left.pop(0)] = costs.Cost(problem=str(failure))
             if not left:
                 return results
+
+
+def measure(host, folder, kept, *options):
+    """The same of two boots."""
+    known = kept.get(BENCHMARK, folder / BENCHMARK)
+    if known is not None:
+        return {row: costs.Cost(**fields) for row, fields in known.items()}
+    first, second = (measure_once(host, folder, *options) for _ in range(2))
+    results = {row: costs.agreed(first[row], second[row]) for row in costs.ROWS}
+    if not any(cost.again or cost.problem not in ("", "never") for cost in results.values()):
+        kept.put(BENCHMARK, folder / BENCHMARK, {row: asdict(cost) for row, cost in results.items()})
+    return results

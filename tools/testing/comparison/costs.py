@@ -3,7 +3,7 @@
 how much more than the distribution's module ours may cost in each."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ROWS = {
     "plain-exit": "an exit without any NMI (CPUID)",
@@ -45,6 +45,15 @@ class Cost:
     ticks: int = 0
     exits: int = 0
     problem: str = ""       # why there are no figures
+    again: str = ""         # what another boot said, where that was not the same
+
+    def words(self):
+        return self.problem or f"{self.ticks} ticks, {self.exits} exit{'' if self.exits == 1 else 's'}"
+
+
+def agreed(first, second):
+    """What two boots say of a row."""
+    return first if first == second else replace(first, again=second.words())
 
 
 def parse(line):
@@ -96,9 +105,18 @@ def target(host, row):
     return " and ".join(wanted)
 
 
-def verdicts(host, stock, ours):
+def verdicts(host, modules):
     """(row, over, reason): every row that missed its target; no reason is nobody's excuse."""
     for row in ROWS:
-        over = over_limit(host, row, ours[row], stock[row])
+        over = over_limit(host, row, modules["ours"][row], modules["stock"][row])
         if over:
             yield row, over, REMARKS.get((host, row), "")
+
+
+def unsteady(hosts):
+    """The rows for which two boots had different figures, in words."""
+    for host, modules in hosts.items():
+        for module, rows in modules.items():
+            for row, cost in rows.items():
+                if cost.again:
+                    yield f"{host}, {module}, {row}: {cost.words()}, then {cost.again}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The two tables: what each test says of each module, and what NMIs cost."""
+"""The two tables as text: what each test says of each module, and what NMIs cost."""
 
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ class Notes:
         return self.texts.index(text) + 1
 
 
-WIDTH = 9
+WIDTH = 7
 
 
 def conformance_lines(names, rows):
@@ -83,29 +83,36 @@ def conformance_lines(names, rows):
     hosts, modules = zip(*names)
     shown = [host if i == 0 or hosts[i - 1] != host else "" for i, host in enumerate(hosts)]
     for heading in shown, modules:
-        yield "  ".join(f"{word:{WIDTH}}" for word in heading).rstrip()
+        yield line_of(heading)
     test = None
     for row in rows:
         if (row.test, row.parameters) != test:
             test = row.test, row.parameters
             yield ""
             if row.test:
-                yield " " * (WIDTH + 2) * len(names) + row.test + (f" with {row.parameters}" if row.parameters else "")
+                yield line_of([""] * len(names), row.test + (f" with {row.parameters}" if row.parameters else ""))
         words = []
         for cell in row.cells:
             # Why a check failed is long, and in compare.json.
             told = cell.why and (cell.mark == "skip" or not row.test or row.claim.startswith("("))
             words.append(f"{cell.mark} {notes.number(cell.why)}" if told else cell.mark)
-        yield "  ".join(f"{word:{WIDTH}}" for word in words) + "  " + row.claim
+        yield line_of(words, row.claim)
     yield ""
     for mark in "ok", "FAIL", "skip", NOT_RUN:
-        counts = [sum(row.cells[i].mark == mark for row in rows) for i in range(len(names))]
-        yield "  ".join(f"{count:<{WIDTH}}" for count in counts) + \
-            f"  {'not run there' if mark == NOT_RUN else mark}"
+        yield line_of([str(count) for count in counts(rows, mark)], "not run there" if mark == NOT_RUN else mark)
     if notes.texts:
         yield ""
     for i, text in enumerate(notes.texts, 1):
         yield f"{i:3}  {text}"
+
+
+def line_of(words, text=""):
+    return (" ".join(f"{word:{WIDTH}}" for word in words) + " " + text).rstrip()
+
+
+def counts(rows, mark):
+    """How many rows have this mark, a number a column."""
+    return [sum(cell.mark == mark for cell in cells) for cells in zip(*(row.cells for row in rows))]
 
 
 def number(cost, name):
@@ -117,21 +124,25 @@ def quotient(ours, stock, name):
     return "" if value is None else f"{value:.2f}"
 
 
-def cost_lines(host, stock, ours):
-    """One host; stock, ours: {row: Cost}."""
-    yield f"{host:66}{'exits':>6}{'':16}{'ticks':>6}"
-    yield f"{'':66}{'stock':>6}{'ours':>7}{'ratio':>7}  {'stock':>6}{'ours':>7}{'ratio':>7}"
+def cost_lines(host, modules):
+    """One host; modules: {module: {row: Cost}}."""
+    stock, ours = modules["stock"], modules["ours"]
+    others = [module for module in modules if module not in ("stock", "ours")]
+    headings = [f"{word:>7}" for word in ("stock", "ours", "ratio", *others)]
+    yield f"{host:66}" + "  ".join(f"{name:{7 * len(headings)}}" for name in ("  exits", "  ticks")).rstrip()
+    yield f"{'':66}" + "  ".join(["".join(headings)] * 2)
     remarks = []
     for row, text in costs.ROWS.items():
         a, b = stock[row], ours[row]
-        figures = "  ".join(f"{number(a, name):>6}{number(b, name):>7}{quotient(b, a, name):>7}"
-                            for name in ("exits", "ticks"))
+        figures = "  ".join("".join(f"{word:>7}" for word in (
+            number(a, name), number(b, name), quotient(b, a, name), *(number(modules[other][row], name) for other in others)))
+            for name in ("exits", "ticks"))
         over = costs.over_limit(host, row, b, a)
         remark = costs.REMARKS.get((host, row))
         yield f"{text:66}{figures}" + ("  !" if over else "") + ("  *" if remark else "")
         remarks += [f"  ! {text}: {over}"] if over else []
         remarks += [f"  * {text}: {remark}"] if remark else []
-    problems = sorted({cost.problem for cost in (*stock.values(), *ours.values()) if cost.problem})
+    problems = sorted({cost.problem for rows in modules.values() for cost in rows.values() if cost.problem})
     for problem in problems:
         remarks.append(f"  {problem.split(' ')[0].rstrip(',:')}: " +
                        ("some NMI did not arrive within four seconds of the host" if problem == "never" else problem))
@@ -139,32 +150,16 @@ def cost_lines(host, stock, ours):
 
 
 def target_lines(hosts):
-    """Whether each target was met; hosts: {host: (stock, ours)}."""
+    """Whether each target was met; hosts: {host: {module: {row: Cost}}}."""
     yield "targets"
-    for host, (stock, ours) in hosts.items():
-        missed = {row: (over, reason) for row, over, reason in costs.verdicts(host, stock, ours)}
-        for row, text in costs.ROWS.items():
+    for host, modules in hosts.items():
+        missed = {row: (over, reason) for row, over, reason in costs.verdicts(host, modules)}
+        for row in costs.ROWS:
             over, reason = missed.get(row, ("", ""))
             mark = "met" if not over else "missed, with a reason" if reason else "MISSED"
             yield f"  {mark}: {host}, {row}: {costs.target(host, row)}" + \
                 (f" ({over})" if over else "") + (f": {reason}" if over and reason else "")
-
-
-def markdown(hosts):
-    """The cost table for README."""
-    yield "| | " + " | ".join(f"{host}: stock | ours | ratio" for host in hosts) + " |"
-    yield "|---" * (1 + 3 * len(hosts)) + "|"
-    for row, text in costs.ROWS.items():
-        cells = []
-        for stock, ours in hosts.values():
-            a, b = stock[row], ours[row]
-            figures = [number(cost, "ticks") + ("" if cost.problem else f" ({cost.exits})") for cost in (a, b)]
-            cells += [*figures, quotient(b, a, "ticks")]
-        yield f"| {text} | " + " | ".join(cells) + " |"
-    yield ""
-    yield "Instructions of the emulated host; VM exits in parentheses."
-    for host in hosts:
-        for (where, row), remark in costs.REMARKS.items():
-            if where == host:
-                yield ""
-                yield f"{host}, {costs.ROWS[row]}: {remark}."
+    unsteady = list(costs.unsteady(hosts))
+    yield f"  {'MISSED' if unsteady else 'met'}: two boots give the same figures"
+    for words in unsteady:
+        yield f"    {words}"

@@ -16,13 +16,16 @@ TESTING = Path(__file__).resolve().parents[1]
 # What a host prints and how it ends; the tests it is asked for are in $tests.
 HOST = """#!/bin/sh
 name=$1 module=ours
-case " $* " in *" --stock "*) module=stock ;; esac
+case " $* " in
+*" --stock --kver 6.12.9 "*) module=other ;;
+*" --stock "*) module=stock ;;
+esac
 case $* in
 *nmi_cost*) what=cost ;;
 *) what=tests ;;
 esac
-here=$(dirname "$0")
-echo "$name $module $what" >>"$here/boots"
+here=$(dirname "$0")/../../../records
+echo "$name $module $what" $* >>"$here/boots"
 for record in "$here/$name.$module.$what" "$here/$module.$what" "$here/$what"; do
 	[ -e "$record" ] && exec sh "$record" "$@"
 done
@@ -98,31 +101,46 @@ class Compare(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name)
         self.testing = self.root / "tools/testing"
+        self.records = self.root / "records"
+        self.records.mkdir()
         (self.root / "build").mkdir()
         (self.testing / "hosts").mkdir(parents=True)
         (self.testing / "selftests/kvm/x86").mkdir(parents=True)
         for name in "nmi_one_test", "nmi_two_test":
             (self.testing / f"selftests/kvm/x86/{name}.c").touch()
-        for name in "compare", "suite.py", "tap.py":
+        for name in "compare", "other_l1.py", "suite.py", "tap.py":
             shutil.copy(TESTING / name, self.testing)
+        self.script("newest-kernel", "echo 6.12.9")
+        self.script("fetch-packages", "mkdir -p $1")
         shutil.copytree(TESTING / "comparison", self.testing / "comparison")
         (self.testing / "hosts/run").write_text(HOST)
         (self.testing / "hosts/run").chmod(0o755)
 
+    def script(self, name, text):
+        script = self.root / "scripts" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
+
     def compare(self, **records):
         """Records by name with _ for the dots; those not given are good."""
-        for name, text in {"tests": GOOD, "stock_cost": cost(1000), "ours_cost": cost(400), **records}.items():
-            (self.testing / "hosts" / name.replace("_", ".")).write_text(text)
+        for name, text in {"tests": GOOD, "stock_cost": cost(1000), "ours_cost": cost(400),
+                           "other_cost": cost(900), **records}.items():
+            (self.records / name.replace("_", ".")).write_text(text)
         done = subprocess.run([self.testing / "compare"], text=True, capture_output=True,
                               env=os.environ | {"HOSTS": self.host, "KVER": "6.1"})
         self.lines = done.stdout.splitlines()
+        self.said = done.stderr
         self.json = json.loads((self.root / "build/compare.json").read_text())
         return done.returncode
 
     def marks(self, claim):
         """What the row with this claim says in its columns, stock and ours."""
+        return self.all_marks(claim)[:2]
+
+    def all_marks(self, claim):
         row = next(row for row in self.json["conformance"] if row["claim"] == claim)
-        return tuple(row["results"][column]["mark"] for column in ("amd stock", "amd ours"))
+        return tuple(result["mark"] for result in row["results"].values())
 
     def costs(self, row):
         return next(entry for entry in self.json["cost"] if entry["row"] == row)
@@ -131,7 +149,7 @@ class Compare(unittest.TestCase):
         """two good modules are one row a case"""
         self.assertEqual(self.compare(), 0)
         self.assertEqual(self.marks("it comes once: not twice"), ("ok", "ok"))
-        self.assertIn("ok         ok         an NMI comes", self.lines)
+        self.assertIn("ok      ok      ok      an NMI comes", self.lines)
         self.assertEqual(len(self.json["conformance"]), 4)
 
     def test_stock_fails(self):
@@ -166,7 +184,7 @@ class Compare(unittest.TestCase):
         """a host that says nothing at all fails every test, once"""
         self.assertEqual(self.compare(stock_tests="exit 125"), 0)
         self.assertEqual(self.marks("it ends"), ("FAIL", "ok"))
-        boots = (self.testing / "hosts/boots").read_text()
+        boots = (self.records / "boots").read_text()
         self.assertEqual(boots.count("amd stock tests"), 1)
 
     def test_cost(self):
@@ -174,7 +192,7 @@ class Compare(unittest.TestCase):
         self.compare()
         first = (self.root / "build/compare.json").read_bytes()
         self.assertEqual(self.costs("lone")["ours"]["ticks"], 400)
-        self.assertRegex("\n".join(self.lines), r"two back to back.* 1 +1 +1\.00 +1000 +400 +0\.40")
+        self.assertRegex("\n".join(self.lines), r"two back to back.* 1 +1 +1\.00 +1 +1000 +400 +0\.40 +900")
         self.compare()
         self.assertEqual((self.root / "build/compare.json").read_bytes(), first)
 
@@ -207,7 +225,7 @@ class Compare(unittest.TestCase):
         never = cost(1000).replace("cost lone ticks 1000 exits 1 alike 30 of 32", "cost lone never")
         self.assertEqual(self.compare(stock_cost=never), 0)
         self.assertEqual(self.costs("lone")["stock"]["problem"], "never")
-        self.assertRegex("\n".join(self.lines), r"into running code.* never +1 +never +400")
+        self.assertRegex("\n".join(self.lines), r"into running code.* never +1 +1 +never +400 +900")
 
     def test_soft_limit(self):
         """soft vNMI has a limit of its own, also where the distribution never delivers"""
@@ -237,18 +255,86 @@ class Compare(unittest.TestCase):
         self.assertEqual(self.compare(stock_cost=stock, ours_cost=one), 1)
         self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["over limit"]], ["lone"])
 
+    def test_repeats(self):
+        """figures that another boot does not repeat are shown, and fail"""
+        shaky = "pair=400; mkdir $(dirname $0)/first 2>/dev/null || pair=409\n" + \
+            cost(400).replace("cost pair ticks 400", "cost pair ticks $pair")
+        self.assertEqual(self.compare(ours_cost=shaky), 1)
+        self.assertIn("  MISSED: two boots give the same figures", self.lines)
+        self.assertRegex("\n".join(self.lines), "    amd, ours, pair: 4(00|09) ticks, 1 exit, then 4(09|00) ticks, 1 exit")
+        self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["ours"]["again"]], ["pair"])
+
+    def test_other_kernel(self):
+        """the distribution's 6.12 is a column of its own, and has no target"""
+        self.assertEqual(self.compare(other_tests=OTHER, other_cost=cost(1)), 0)
+        self.assertEqual(self.all_marks("an NMI comes"), ("ok", "ok", "FAIL"))
+        self.assertEqual(self.costs("lone")["6.12"]["ticks"], 1)
+        self.assertEqual(self.json["kernels"], {"stock": "6.1", "ours": "6.1", "6.12": "6.12.9"})
+
+    def test_no_other_kernel(self):
+        """without a 6.12 the rest is compared, and why is said"""
+        self.script("newest-kernel", "echo 'newest-kernel: none there' >&2; exit 1")
+        self.assertEqual(self.compare(), 0)
+        self.assertEqual(self.all_marks("an NMI comes"), ("ok", "ok"))
+        self.assertIn("compare: no column for 6.12: newest-kernel: none there\n", self.said)
+        self.script("newest-kernel", "echo 6.12.9")
+        self.script("fetch-packages", "echo 'fetch-packages: no network' >&2; exit 1")
+        self.assertEqual(self.compare(), 0)
+        self.assertIn("compare: no column for 6.12: fetch-packages: no network\n", self.said)
+
+    def boots(self, start):
+        """How often a host booted whose line begins so, and the last such line."""
+        lines = [line for line in (self.records / "boots").read_text().splitlines() if line.startswith(start)]
+        return len(lines), lines[-1]
+
+    def test_kept(self):
+        """what the distribution's module did is kept until the program changes"""
+        self.compare(stock_tests=OTHER)
+        first = self.json
+        self.assertEqual((self.boots("amd stock tests")[0], self.boots("amd stock cost")[0]), (1, 2))
+        self.compare(stock_tests=OTHER)
+        self.assertEqual(self.json, first)
+        self.assertEqual((self.boots("amd stock tests")[0], self.boots("amd stock cost")[0]), (1, 2))
+        self.assertEqual((self.boots("amd ours tests")[0], self.boots("amd ours cost")[0]), (2, 4))
+        program = self.root / "build/6.1/selftests/nmi_one_test"
+        program.parent.mkdir(parents=True)
+        program.write_text("new")
+        self.compare(stock_tests=GOOD)
+        boots, last = self.boots("amd stock tests")
+        self.assertEqual((boots, "nmi_one_test" in last, "nmi_two_test" in last), (2, True, False))
+        self.assertEqual((self.marks("an NMI comes"), self.boots("amd stock cost")[0]), (("ok", "ok"), 2))
+
+    def test_not_kept(self):
+        """nothing is kept of a boot that the host did not survive, or of figures that do not repeat"""
+        shaky = "pair=1400; mkdir $(dirname $0)/first 2>/dev/null || pair=1409\n" + \
+            cost(1400).replace("cost pair ticks 1400", "cost pair ticks $pair")
+        self.compare(stock_tests=COMPLAINT, stock_cost=shaky)
+        self.compare(stock_tests=GOOD)
+        self.assertEqual((self.boots("amd stock tests")[0], self.boots("amd stock cost")[0]), (2, 4))
+        self.assertEqual(self.marks("the host keeps running and its kernel does not complain"), ("ok", "ok"))
+
     def test_markdown(self):
-        """the cost table is there for README"""
-        self.compare()
-        text = (self.root / "build/compare.md").read_text()
-        self.assertIn("| two back to back: end of one handler to the next | 1000 (1) | 400 (1) | 0.40 |", text)
+        """README's tables: how many fail where, and the costs"""
+        self.compare(stock_tests=OTHER)
+        text = (self.root / "build/compare.md").read_text().splitlines()
+        self.assertIn("| `amd` | 1 ok, **1 fail**, 2 skipped | 4 ok, **0 fail**, 0 skipped "
+                      "| 4 ok, **0 fail**, 0 skipped |", text)
+        self.assertIn("| nmi_one_test | 1 of 1 |  |  |", text)
+        self.assertIn("| two back to back: end of one handler to the next | 1000 (1) → 400 (1) **0.40** |", text)
+
+    def test_document(self):
+        """the page for Documentation has all that is printed"""
+        self.compare(stock_tests=OTHER)
+        page = (self.root / "build/compare.rst").read_text().splitlines()
+        printed = self.lines[:self.lines.index("targets")]
+        self.assertEqual([line[4:] for line in page[page.index("::") + 2:]][:len(printed)], printed)
 
     def test_picture(self):
-        """the picture is well-formed and has two bars a row"""
+        """the picture is well-formed and has a bar a row and module"""
         self.compare()
         picture = ElementTree.parse(self.root / "build/compare.svg").getroot()
         bars = [bar for bar in picture.findall("{*}rect") if bar.get("height") == "12"]
-        self.assertEqual(len(bars), 2 * len(ROWS) + 2)
+        self.assertEqual(len(bars), 3 * len(ROWS) + 3)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The comparison for readers: the whole of it for Documentation, and two short
+tables for README."""
+
+from comparison import costs, table
+
+
+def version(build, kver):
+    """What the package of that kernel says, its name alone where it is not known."""
+    try:
+        package = (build / kver / "image/.packages" / f"linux-image-{kver}").read_text().strip()
+    except OSError:
+        return kver
+    return f"{kver} ({package})"
+
+
+def names(kernels, build):
+    """What to call each module in a title; kernels: {module: kernel}."""
+    return {module: "this project's" if module == "ours" else f"Debian's {version(build, kver)}"
+            for module, kver in kernels.items()}
+
+
+def tables(columns, rows, hosts):
+    """All that there is, as text."""
+    yield from table.conformance_lines(columns, rows)
+    for host, modules in hosts.items():
+        yield ""
+        yield from table.cost_lines(host, modules)
+    yield ""
+    yield from table.target_lines(hosts)
+
+
+def rst(names, text):
+    """Documentation/compare.rst"""
+    yield ".. SPDX-License-Identifier: GPL-2.0-only"
+    yield ".. Written by make compare: cp build/compare.rst build/compare.svg Documentation/"
+    yield ""
+    yield "Comparison"
+    yield "=========="
+    yield ""
+    yield "What ``make compare`` prints: the selftests, then what NMIs cost in VM exits and in ticks"
+    yield "(instructions of the emulated host), and whether that meets its targets."
+    yield ""
+    for module, name in names.items():
+        yield f"* {module}: {name}"
+    if len(names) > 2:
+        yield ""
+        yield "The last is another kernel with a kvm.ko of its own, whose plain exits take another time"
+        yield "as well: it has no ratio. On ``amd-vnmi`` it runs on the vNMI that our module emulates"
+        yield "in the host below, as ours does."
+    yield ""
+    yield ".. image:: compare.svg"
+    yield ""
+    yield "::"
+    yield ""
+    for line in text:
+        yield f"    {line}".rstrip()
+
+
+def conformance_summary(names, columns, rows):
+    """How many rows of each column are what, one line a host."""
+    hosts = list(dict.fromkeys(host for host, _ in columns))
+    numbers = {mark: dict(zip(columns, table.counts(rows, mark))) for mark in ("ok", "FAIL", "skip")}
+    yield "| | " + " | ".join(names.values()) + " |"
+    yield "|---" * (1 + len(names)) + "|"
+    for host in hosts:
+        yield f"| `{host}` | " + " | ".join(
+            f"{numbers['ok'][host, module]} ok, **{numbers['FAIL'][host, module]} fail**, "
+            f"{numbers['skip'][host, module]} skipped" for module in names) + " |"
+
+
+def failing_programs(columns, rows):
+    """{program: {column: (failed, run)}} of those that fail anywhere."""
+    programs = {}
+    for row in rows:
+        counted = programs.setdefault(row.test or row.claim, {})
+        for column, cell in zip(columns, row.cells):
+            failed, run = counted.get(column, (0, 0))
+            counted[column] = failed + (cell.mark == "FAIL"), run + (cell.mark in ("ok", "FAIL"))
+    return {program: counted for program, counted in programs.items()
+            if any(failed for failed, _ in counted.values())}
+
+
+def failures(columns, rows):
+    """Where claims fail, one line a test program; nothing where none does."""
+    yield "| failed of run | " + " | ".join(f"{host} {module}" for host, module in columns) + " |"
+    yield "|---" * (1 + len(columns)) + "|"
+    for program, counted in failing_programs(columns, rows).items():
+        yield f"| {program} | " + " | ".join(
+            f"{failed} of {run}" if failed else "" for failed, run in counted.values()) + " |"
+
+
+def figure(cost):
+    return cost.problem.partition(",")[0] or f"{cost.ticks} ({cost.exits})"
+
+
+def cost_table(hosts):
+    yield "| | " + " | ".join(f"`{host}`" for host in hosts) + " |"
+    yield "|---" * (1 + len(hosts)) + "|"
+    for row, text in costs.ROWS.items():
+        cells = []
+        for modules in hosts.values():
+            stock, ours = modules["stock"][row], modules["ours"][row]
+            ratio = table.quotient(ours, stock, "ticks")
+            cells.append(f"{figure(stock)} → {figure(ours)}" + (f" **{ratio}**" if ratio else ""))
+        yield f"| {text} | " + " | ".join(cells) + " |"
+    for host in hosts:
+        for (where, row), remark in costs.REMARKS.items():
+            if where == host:
+                yield ""
+                yield f"`{host}`, {costs.ROWS[row]}: {remark}."
+
+
+def markdown(names, columns, rows, hosts):
+    """The tables for README."""
+    yield from conformance_summary(names, columns, rows)
+    yield ""
+    yield from failures(columns, rows)
+    yield ""
+    yield "Ticks (instructions of the emulated host) and VM exits, the distribution's → ours, **ratio of ticks**:"
+    yield ""
+    yield from cost_table(hosts)

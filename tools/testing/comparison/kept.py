@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the distribution's modules did, kept for the next time: it stays the same as
+long as the program that ran and all that it ran on do, and takes most of the time."""
+
+import functools
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import suite
+
+EMULATORS = "qemu-system-x86_64", "bochs-bin"
+
+# What the machine is, and how a test is run and judged on it.
+MACHINE = "hosts/records.py", "hosts/qemu.py", "hosts/nested.py", "hosts/snapshot.py", "selftests/kvm/run-tests"
+
+# Our module runs in the host below this one, whatever runs in it.
+ON_OURS = "amd-vnmi"
+
+
+@functools.cache
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "none"
+
+
+def made_of(host, build, kvers):
+    """Everything that all programs on this host have in common."""
+    files = [suite.HERE / name for name in MACHINE]
+    files += [build / kver / "image/.packages" / f"linux-image-{kver}" for kver in kvers]
+    files += [build / kvers[0] / "kvm-amd.ko"] * (host == ON_OURS)
+    emulators = [Path(path) for path in map(shutil.which, EMULATORS) if path]
+    return [str(kvers), *map(digest, files + emulators)]
+
+
+class Kept:
+    """A file of results by name, each good for one set of ingredients."""
+
+    def __init__(self, file, ingredients):
+        self.file = file
+        self.ingredients = ingredients
+        self.entries = json.loads(file.read_text()) if file.exists() else {}
+
+    def key(self, program):
+        return hashlib.sha256(repr((self.ingredients, digest(program))).encode()).hexdigest()
+
+    def get(self, name, program):
+        entry = self.entries.get(name)
+        return entry["result"] if entry and entry["made of"] == self.key(program) else None
+
+    def put(self, name, program, result):
+        self.entries[name] = {"made of": self.key(program), "result": result}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(self.entries, indent=1))
+        new.rename(self.file)
+
+
+class Nothing:
+    """In the place of Kept where everything is to run anew."""
+
+    def get(self, name, program):
+        return None
+
+    def put(self, name, program, result):
+        pass
