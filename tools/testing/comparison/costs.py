@@ -99,7 +99,7 @@ def target(host, row):
     """What is wanted of a row, in words."""
     wanted = [f"at most {limit(host, row):.2f} of the distribution's ticks"]
     if (host, row) in TICKS_LIMITS:
-        wanted.append(f"at most {TICKS_LIMITS[host, row]} ticks")
+        wanted.append(f"at most {TICKS_LIMITS[host, row]} ticks (0.0001 s)")
     if host == NO_EXTRA_EXITS:
         wanted.append("no extra exit")
     return " and ".join(wanted)

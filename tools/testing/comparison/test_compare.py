@@ -235,7 +235,7 @@ class Compare(unittest.TestCase):
         slow = cost(400).replace("cost pair-irqs-off ticks 400", "cost pair-irqs-off ticks 4001")
         self.assertEqual(self.compare(stock_cost=never, ours_cost=slow), 1)
         self.assertIn("  MISSED: intel-soft, pair-irqs-off: at most 1.00 of the distribution's ticks "
-                      "and at most 4000 ticks (4001 ticks, wanted 4000)", self.lines)
+                      "and at most 4000 ticks (0.0001 s) (4001 ticks, wanted 4000)", self.lines)
 
     def test_reason(self):
         """a target that is missed for a stated reason is said, and is no failure"""
