@@ -74,8 +74,14 @@ static bool at_iret(struct vcpu_svm *svm, struct iret_window *window)
 	struct vmcb_save_area *save = &svm->vmcb->save;
 
 	return save->rip == window->rip && save->rsp == window->rsp &&
-	       save->cs.selector == window->cs &&
-	       is_guest_mode(&svm->vcpu) == window->l2;
+	       save->cs.selector == window->cs;
+}
+
+/* Not if there is an event to inject, which runs first. */
+static bool iret_is_next(struct vcpu_svm *svm, struct iret_window *window)
+{
+	return !(svm->vmcb->control.event_inj & SVM_EVTINJ_VALID) &&
+	       at_iret(svm, window);
 }
 
 /**
@@ -214,7 +220,6 @@ static void iret_intercepted(struct vcpu_svm *svm, struct iret_window *window)
 	window->rip = save->rip;
 	window->rsp = save->rsp;
 	window->cs = save->cs.selector;
-	window->l2 = is_guest_mode(&svm->vcpu);
 	window->tried = false;
 	svm->nmi.enter = true;
 }
@@ -316,22 +321,14 @@ static void iret_is_not_next(struct vcpu_svm *svm, struct iret_window *window)
 		iret_window_block(svm, window);
 }
 
-/**
- * svm_nmi_enter() - prepare NMI state for VMRUN
- * @vcpu: the vCPU
- *
- * Before VMRUN if there is something to decide; interrupts are off, and what is
- * going to be injected is known.
- *
- * Context: vCPU thread, interrupts off.
- */
-void svm_nmi_enter(struct kvm_vcpu *vcpu)
+/* Out of line: an entry whose IRET is next needs none of this, nor a frame. */
+static noinline void prepare_entry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
 	bool event = svm->vmcb->control.event_inj & SVM_EVTINJ_VALID;
 
-	if (window->state == NMI_RETIRING && (event || !at_iret(svm, window)))
+	if (window->state == NMI_RETIRING && !iret_is_next(svm, window))
 		iret_is_not_next(svm, window);
 	else if (svm->nmi.ready)
 		deliver(svm);
@@ -358,6 +355,26 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	step_lend(svm, step_kind(svm, window));
 }
 
+/**
+ * svm_nmi_enter() - prepare NMI state for VMRUN
+ * @vcpu: the vCPU
+ *
+ * Before VMRUN if there is something to decide; interrupts are off, and what is
+ * going to be injected is known.
+ *
+ * Context: vCPU thread, interrupts off.
+ */
+void svm_nmi_enter(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (svm->nmi.l1.state == NMI_RETIRING && iret_is_next(svm, &svm->nmi.l1) &&
+	    !(svm->nmi.ready || svm->nmi.vnmi || svm->nmi.step))
+		return;
+
+	prepare_entry(vcpu);
+}
+
 /* Has the IRET retired, faulted, or is it still ahead? */
 static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
 			  bool stepped)
@@ -382,9 +399,11 @@ static void look_for_iret(struct vcpu_svm *svm, struct iret_window *window,
 /* Straight back from #VMEXIT(IRET): nothing can be injected in front of it. */
 static void reenter_at_iret(struct vcpu_svm *svm)
 {
+	struct vmcb *vmcb = svm->vmcb;
+
 	/* There is only one VMCB to change; svm_clr_intercept() allows for two. */
-	vmcb_clr_intercept(&svm->vmcb->control, INTERCEPT_IRET);
-	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+	vmcb_clr_intercept(&vmcb->control, INTERCEPT_IRET);
+	vmcb_mark_dirty(vmcb, VMCB_INTERCEPTS);
 
 	iret_intercepted(svm, &svm->nmi.l1);
 	if (svm->vcpu.arch.nmi_pending)
@@ -399,28 +418,12 @@ static void reenter_after_step(struct vcpu_svm *svm)
 	set_open(svm, &svm->nmi.l1, NMI_UNBLOCK_IRET);
 }
 
-/**
- * svm_nmi_exit() - look at NMI state behind a #VMEXIT
- * @vcpu: the vCPU
- *
- * After each #VMEXIT with an NMI in play, interrupts off: before anything looks
- * at the VMCB's RFLAGS, DR6, V_NMI or intercepts.  An NMI that arrives while
- * this goes straight back is a request, too.
- *
- * Context: vCPU thread, interrupts off.
- * Return: true when there is nothing to do but to enter the guest again.
- */
-bool svm_nmi_exit(struct kvm_vcpu *vcpu)
+/* Out of line: the exit at the end of a lone NMI needs none of this, nor a frame. */
+static noinline bool look_behind_exit(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
 	bool stepped = false;
-
-	if (svm->vmcb->control.exit_code == SVM_EXIT_IRET &&
-	    window->state == NMI_BLOCKED && nobody_watches(vcpu)) {
-		reenter_at_iret(svm);
-		return true;
-	}
 
 	if (svm->nmi.step_lent)
 		stepped = step_take_back(svm, at_iret(svm, window));
@@ -440,4 +443,28 @@ bool svm_nmi_exit(struct kvm_vcpu *vcpu)
 		nested_vnmi_exit(svm);
 	svm_nmi_update(svm);
 	return false;
+}
+
+/**
+ * svm_nmi_exit() - look at NMI state behind a #VMEXIT
+ * @vcpu: the vCPU
+ *
+ * After each #VMEXIT with an NMI in play, interrupts off: before anything looks
+ * at the VMCB's RFLAGS, DR6, V_NMI or intercepts.  An NMI that arrives while
+ * this goes straight back is a request, too.
+ *
+ * Context: vCPU thread, interrupts off.
+ * Return: true when there is nothing to do but to enter the guest again.
+ */
+bool svm_nmi_exit(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (svm->vmcb->control.exit_code == SVM_EXIT_IRET &&
+	    svm->nmi.l1.state == NMI_BLOCKED && nobody_watches(vcpu)) {
+		reenter_at_iret(svm);
+		return true;
+	}
+
+	return look_behind_exit(vcpu);
 }

@@ -22,9 +22,7 @@ position p;
 @note@
 position p;
 @@
-+ svm->soft_int_again = soft_int_injected && is_guest_mode(vcpu);
-+ if (svm->soft_int_old_rip != svm->soft_int_next_rip)
-+	svm->soft_int_again = false;
++ svm->soft_int_again = soft_int_injected;
   svm->soft_int_injected@p = false;
 
 @again@
@@ -36,6 +34,8 @@ position p;
 	...
 	struct vcpu_svm *svm = to_svm(vcpu);
 +
++	if (svm->soft_int_old_rip != svm->soft_int_next_rip)
++		svm->soft_int_again = false;
 +	if (svm->soft_int_again && is_guest_mode(vcpu) &&
 +	    old_rip == svm->soft_int_old_rip) {
 +		svm->soft_int_injected = true;

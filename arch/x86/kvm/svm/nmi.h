@@ -46,7 +46,6 @@ struct iret_window {
 	unsigned long rip;
 	unsigned long rsp;
 	u16 cs;
-	bool l2;
 	bool tried;
 };
 
