@@ -199,7 +199,7 @@ static void ask_again(struct vcpu_svm *svm)
  * svm_nmi_cancel() - the entry was called off
  * @vcpu: the vCPU
  *
- * The entry was called off.  RETIRING stays, the IRET has not run.
+ * RETIRING stays, the IRET has not run.
  *
  * Context: vCPU thread, preemption enabled.
  */
@@ -228,8 +228,8 @@ static void iret_intercepted(struct vcpu_svm *svm, struct iret_window *window)
  * iret_interception() - exit handler for IRET
  * @vcpu: the vCPU
  *
- * The exit handler of IRET, for what svm_nmi_exit() leaves: L2, and user space
- * that debugs the guest.  On 6.1 also the NMI_COMPLETE of SEV-ES guests.
+ * For what svm_nmi_exit() leaves: L2, and user space that debugs the guest.  On
+ * 6.1 also the NMI_COMPLETE of SEV-ES guests.
  *
  * Context: vCPU thread, preemption enabled.
  * Return: 1, stay in the kernel.
@@ -426,7 +426,7 @@ static noinline bool look_behind_exit(struct kvm_vcpu *vcpu)
 	bool stepped = false;
 
 	if (svm->nmi.step_lent)
-		stepped = step_take_back(svm, at_iret(svm, window));
+		stepped = step_take_back(svm);
 	if (stepped && svm->nmi.owned && nobody_watches(vcpu)) {
 		reenter_after_step(svm);
 		return true;

@@ -292,7 +292,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
  * svm_nmi_reset() - INIT or RESET of a vCPU
  * @vcpu: the vCPU
  *
- * INIT or RESET; svm.c has rebuilt the VMCB, and no L2 runs.
+ * svm.c has rebuilt the VMCB, and no L2 runs.
  *
  * Context: vCPU thread, preemption enabled.
  */

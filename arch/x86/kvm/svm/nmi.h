@@ -80,6 +80,7 @@ struct svm_nmi {
 	/* What was the guest's before the step was lent */
 	u32 lent_intercepts[NMI_STEP_WORDS];
 	u64 lent_rip;
+	u64 lent_rsp;
 	u32 lent_shadow;
 	u64 lent_rflags;
 	u64 lent_efer;
@@ -140,7 +141,7 @@ void svm_nmi_update(struct vcpu_svm *svm);
 
 /* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
-bool step_take_back(struct vcpu_svm *svm, bool at_iret);
+bool step_take_back(struct vcpu_svm *svm);
 
 /* nested_vnmi.c */
 void nested_vnmi_setup(void);

@@ -69,6 +69,22 @@ static bool rflags_accesses_fault(struct vmcb_save_area *save)
 	       (save->rflags & X86_EFLAGS_IOPL) != X86_EFLAGS_IOPL;
 }
 
+/*
+ * What the step adds to RFLAGS.  An instruction breakpoint on the IRET has been
+ * reported before the IRET was intercepted.
+ */
+static u64 planted_flags(enum nmi_step kind)
+{
+	switch (kind) {
+	case STEP_TASK_SWITCH:
+		return 0;
+	case STEP_IRET:
+		return X86_EFLAGS_TF | X86_EFLAGS_RF;
+	default:
+		return X86_EFLAGS_TF;
+	}
+}
+
 /**
  * step_lend() - lend a single step to the next VMRUN
  * @svm: the vCPU
@@ -86,6 +102,7 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	memcpy(nmi->lent_intercepts, &control->intercepts[FIRST_WORD],
 	       sizeof(nmi->lent_intercepts));
 	nmi->lent_rip = save->rip;
+	nmi->lent_rsp = save->rsp;
 	nmi->lent_shadow = control->int_state & SVM_INTERRUPT_SHADOW_MASK;
 	nmi->lent_rflags = save->rflags;
 	nmi->lent_efer = save->efer;
@@ -96,15 +113,7 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	control->intercepts[INTERCEPT_EXCEPTION] |= STEP_EXCEPTIONS;
 	save->dr6 = DR6_ACTIVE_LOW;
 	save->dbgctl &= ~DEBUGCTLMSR_BTF;
-	if (kind != STEP_TASK_SWITCH)
-		save->rflags |= X86_EFLAGS_TF;
-
-	/*
-	 * An instruction breakpoint on the IRET has been reported before the
-	 * IRET was intercepted.
-	 */
-	if (kind == STEP_IRET)
-		save->rflags |= X86_EFLAGS_RF;
+	save->rflags |= planted_flags(kind);
 
 	/* The memory of a SEV guest cannot be read: nothing can be emulated. */
 	if (kind == STEP_SHADOW && !sev_guest(svm->vcpu.kvm)) {
@@ -169,30 +178,26 @@ static u64 guest_causes(struct vcpu_svm *svm, u64 hits)
 /**
  * step_take_back() - give the guest its own state back
  * @svm: the vCPU
- * @at_iret: the vCPU is still where the IRET was intercepted
  *
- * Give the guest its own state back and find out whether the instruction under
- * the step has completed.  What is left in DR6 has the guest's own cause.  Right
- * after #VMEXIT; @at_iret: the vCPU is still where the IRET was intercepted.
+ * Right after #VMEXIT.  What is left in DR6 has the guest's own cause.
  *
  * Context: vCPU thread, interrupts off.
- * Return: true if the instruction under the step has completed.
+ * Return: true if the step's #DB says that the instruction has completed.
  */
-bool step_take_back(struct vcpu_svm *svm, bool at_iret)
+bool step_take_back(struct vcpu_svm *svm)
 {
 	struct vmcb_control_area *control = &svm->vmcb->control;
 	struct vmcb_save_area *save = &svm->vmcb->save;
 	struct svm_nmi *nmi = &svm->nmi;
-	u64 planted = X86_EFLAGS_TF | (nmi->step_lent == STEP_IRET ? X86_EFLAGS_RF : 0);
+	u64 planted = planted_flags(nmi->step_lent);
 	u64 hits = is_db_exit(svm) ? save->dr6 ^ DR6_ACTIVE_LOW : 0;
 	bool stepped = hits & DR_STEP;
 	bool pops = nmi->step_lent == STEP_IRET || nmi->step_lent == STEP_SHADOW_POPS;
+	/* An exit in front of the #DB hides it, but not where the vCPU is. */
+	bool completed = stepped || save->rip != nmi->lent_rip ||
+			 save->rsp != nmi->lent_rsp;
 
-	/*
-	 * A step that has completed without being seen as one (an exit that is
-	 * taken in front of the #DB) leaves an IRET elsewhere.
-	 */
-	if (!pops || !(stepped || (nmi->step_lent == STEP_IRET && !at_iret)))
+	if (!pops || !completed)
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
