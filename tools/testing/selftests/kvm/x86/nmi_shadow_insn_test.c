@@ -20,11 +20,13 @@ enum { STAGE_READY = 1, STAGE_PORT_OUT, STAGE_END };
 #define NR_STEPS	2
 #define USER_SS		0x2b	/* at 0x28, behind the TSS */
 #define USER_CS		0x33
+#define NO_PAGE		0x7fff00000000ul
 
 extern char shadow_end[];
 static uint32_t nr_dbs;
 static uint64_t dr6_seen[EVENT_LOG_SIZE];
 static uint64_t fixup;	/* where to go on behind a fault, 0: do not care */
+static struct guest_regs home;	/* where from user mode */
 
 static void guest(void)
 {
@@ -39,6 +41,12 @@ static void on_event(struct guest_regs *regs)
 		write_dr6(DR6_NONE);
 		if (nr_dbs == NR_STEPS)
 			regs->rflags &= ~RFLAGS_TF;
+	} else if (regs->cs & 3) {
+		regs->rip = home.rip;
+		regs->cs = home.cs;
+		regs->rflags = RFLAGS_FIXED;
+		regs->rsp = home.rsp;
+		regs->ss = home.ss;
 	} else if (regs->vector != NMI_VECTOR && fixup) {
 		regs->rip = fixup;
 	}
@@ -292,15 +300,51 @@ static void iret_sets_tf(void)
 		     { DB_VECTOR, iret64_next + 2, RFLAGS_TF });
 }
 
+PAYLOAD(sysret64, "sysretq", "ud2");
+
+#define USER_FLAGS	(RFLAGS_FIXED | RFLAGS_IF | RFLAGS_OF)
+
+/* The user's page does not exist: whatever comes first shows what SYSRET loaded. */
+static void sysret(void)
+{
+	uint64_t vector = on_qemu_tcg() ? PF_VECTOR : NMI_VECTOR;
+	struct kvm_sregs sregs;
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(sysret64, RFLAGS_FIXED | RFLAGS_CF, &regs);
+	enable_syscall(vcpu);
+	vcpu_sregs_get(vcpu, &sregs);
+	home.rip = (uint64_t)shadow_end;
+	home.cs = sregs.cs.selector;
+	home.ss = sregs.ds.selector;
+	home.rsp = regs.rsp;
+	sync_global_to_guest(vcpu->vm, home);
+	set_ist(vcpu, 1, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
+	set_ist(vcpu, 2, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
+	regs.rcx = NO_PAGE;
+	regs.r11 = USER_FLAGS;
+	run_insn(vcpu, &regs);
+
+	/* QEMU TCG looks at the TF that SYSRET loads, so nothing traps there. */
+	if (vector == NMI_VECTOR)
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, (char *)NO_PAGE });
+	else
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_14 },
+			     { PF_VECTOR, (char *)NO_PAGE, RFLAGS_RF });
+	CHECK_EQ(only_event(vcpu, vector)->rflags & ~RFLAGS_RF, USER_FLAGS);
+	CHECK_EQ(only_event(vcpu, vector)->cs, USER_CS);
+}
+
 /* --- instructions that fault -------------------------------------------- */
 
-PAYLOAD(divide, "div %cl", "nop");
 PAYLOAD(load_bad_segment, "mov %ecx, %ds", "nop");
 PAYLOAD(touch_nothing, "mov %eax, (%rcx)", "nop");
 PAYLOAD(pushf_nowhere, "pushfq", "nop");
 
 #define BAD_SELECTOR	0xfff8
-#define NO_PAGE		0x7fff00000000ul
 #define PF_WRITE	2
 
 static void check_fault(char *insn, char *next, uint64_t vector, char *entry,
@@ -479,6 +523,7 @@ static const struct test_case cases[] = {
 	{ "POPF that sets TF starts stepping behind the NMI", popf_sets_tf },
 	{ "IRET loads what it pops", iret },
 	{ "IRET that sets TF starts stepping behind the NMI", iret_sets_tf },
+	{ "SYSRET loads the flags it is given", sysret },
 	{ "#GP shows its error code and the guest's flags, then the NMI comes", segment_faults },
 	{ "#PF shows its error code, CR2 and the guest's flags, then the NMI comes", page_faults },
 	{ "PUSHF that takes #PF shows error code, CR2 and flags", pushf_faults },
