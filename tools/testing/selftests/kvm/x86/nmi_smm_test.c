@@ -3,16 +3,17 @@
  * System management mode blocks NMIs, and RSM puts back what was before: open
  * when the SMI hit ordinary code, blocked when it hit an NMI handler.
  *
- * The SMI handler only reports a stage, where the host sends an NMI.
+ * The SMI handler only reports a stage, where the host sends an NMI. In one case it
+ * executes an IRET, which opens the window inside SMM, too, and has an IDT.
  *
  * A wrong implementation delivers inside SMM (the NMI would go through whatever
  * IDT register SMM has), opens the window at RSM in the middle of an NMI
- * handler, or leaves NMIs blocked for good.
+ * handler, does not see an IRET in SMM, or leaves NMIs blocked for good.
  */
 #include "nmi_test.h"
 
 enum { STAGE_READY = 1, STAGE_SMM, STAGE_LATER, STAGE_HANDLER, STAGE_HANDLER_END,
-       STAGE_END };
+       STAGE_SMM_NMI, STAGE_SMM_END, STAGE_END };
 
 #define SMRAM_GPA	0x1000000
 #define SMRAM_SLOT	(1 << 16)	/* in the address space of SMM */
@@ -24,6 +25,53 @@ asm(".pushsection .rodata\n"
     ".code16\n"
     "smm_code: mov $2, %eax; out %eax, $" __stringify(STAGE_PORT) "; rsm\n"
     "smm_code_end:\n"
+    ".code64\n"
+    ".popsection\n");
+
+/* SMRAM is too far up for an IRET of real mode; the offset is from its entry. */
+#define SMM_32		0x1008000
+#define OUT_STAGE(stage) "mov $" stage ", %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
+_Static_assert(SMM_32 == SMRAM_GPA + SMM_ENTRY && STAGE_SMM == 2 &&
+	       STAGE_SMM_NMI == 6 && STAGE_SMM_END == 7, "as below");
+
+extern char smm_iret_code[], smm_iret_code_end[];
+asm(".pushsection .rodata\n"
+    ".macro smm_address name, label\n"
+    ".set \\name, 0x1008000 + \\label - smm_iret_code\n"
+    ".endm\n"
+    "smm_address smm_gdt_address, smm_gdt\n"
+    "smm_address smm_idt_address, smm_idt\n"
+    "smm_address smm_stack_address, smm_stack\n"
+    "smm_address smm_32_address, smm_32\n"
+    "smm_address smm_target_address, smm_target\n"
+    "smm_address smm_nmi_address, smm_nmi\n"
+    ".code16\n"
+    "smm_iret_code:\n"
+    "cs; lgdtl 0x8000 + smm_gdtr - smm_iret_code\n"
+    "cs; lidtl 0x8000 + smm_idtr - smm_iret_code\n"
+    "mov $smm_stack_address, %esp\n"
+    "mov %cr0, %eax; or $1, %eax; mov %eax, %cr0\n"
+    "ljmpl $8, $smm_32_address\n"
+    ".code32\n"
+    "smm_32:\n"
+    "mov $16, %eax; mov %eax, %ss; mov %eax, %ds; mov %eax, %es\n"
+    OUT_STAGE("2")
+    "pushfl; pushl $8; pushl $smm_target_address; iretl\n"
+    "smm_target:\n"
+    OUT_STAGE("7")
+    "rsm\n"
+    "smm_nmi:\n"
+    OUT_STAGE("6")
+    "iretl\n"
+    ".balign 8\n"
+    "smm_gdt: .quad 0, 0xcf9b000000ffff, 0xcf93000000ffff\n"
+    "smm_idt: .quad 0, 0\n"
+    ".word smm_nmi_address & 0xffff, 8, 0x8e00, smm_nmi_address >> 16\n"
+    "smm_gdtr: .word 23; .long smm_gdt_address\n"
+    "smm_idtr: .word 23; .long smm_idt_address\n"
+    ".balign 8; .fill 64, 1, 0\n"
+    "smm_stack:\n"
+    "smm_iret_code_end:\n"
     ".code64\n"
     ".popsection\n");
 
@@ -44,7 +92,8 @@ static void on_nmi(struct guest_regs *regs)
 	guest_stage(STAGE_HANDLER_END);
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
+					  void (*handler)(struct guest_regs *))
 {
 	struct kvm_vcpu *vcpu;
 
@@ -54,11 +103,16 @@ static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
 	vcpu = create_vm(guest, handler);
 	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
 				    SMRAM_SLOT, SMRAM_PAGES, 0);
-	memcpy((char *)addr_gpa2hva(vcpu->vm, SMRAM_GPA) + SMM_ENTRY, smm_code,
-	       smm_code_end - smm_code);
+	memcpy((char *)addr_gpa2hva(vcpu->vm, SMRAM_GPA) + SMM_ENTRY, code,
+	       code_end - code);
 	vcpu_set_msr(vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
+}
+
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+{
+	return run_to_ready_with(smm_code, smm_code_end, handler);
 }
 
 static void send_smi(struct kvm_vcpu *vcpu)
@@ -151,11 +205,30 @@ static void smi_with_nmi_waiting(void)
 	check_nmis(vcpu, 2);
 }
 
+static void iret_in_smm(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_iret_tracked();
+	vcpu = run_to_ready_with(smm_iret_code, smm_iret_code_end, NULL);
+	send_smi(vcpu);
+	run_to(vcpu, STAGE_SMM);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_SMM_NMI);
+	run_to(vcpu, STAGE_SMM_END);
+	run_to(vcpu, STAGE_LATER);
+	check_nmis(vcpu, 0);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis(vcpu, 1);
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI sent in SMM comes right after RSM", nmi_in_smm },
 	{ "after SMM NMIs are as open as before", nmi_after_smm },
 	{ "of an NMI and an SMI together, the SMI comes first", smi_and_nmi },
 	{ "RSM into an NMI handler leaves NMIs blocked until its IRET", smi_in_handler },
+	{ "an NMI sent in SMM comes there behind an IRET", iret_in_smm },
 	{ "SMIs in the handler do not lose the NMI that waits", smi_with_nmi_waiting },
 };
 
