@@ -45,7 +45,8 @@ uint64_t worth_sending(uint64_t nr);
 
 /*
  * Host: start sending so many to this vCPU; wait for the end of it and check that
- * each of them was taken.
+ * each of them was taken. Meanwhile there is no limit to the case's time, but an
+ * NMI that does not come within seconds fails it.
  */
 void start_sender(struct kvm_vcpu *receiver, uint64_t nr);
 void end_sender(void);

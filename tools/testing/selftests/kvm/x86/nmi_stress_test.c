@@ -23,7 +23,6 @@
 enum { STAGE_READY = 1, STAGE_DIFFERENT, STAGE_END };
 
 #define NR_NMIS		100000
-#define SECONDS		110
 #define MAX_NOTES	4096
 
 #define INT_VECTOR	0x61
@@ -335,7 +334,6 @@ static void stress(void)
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
 	uint32_t stage;
 
-	alarm(SECONDS);
 	/* RF differs on QEMU TCG, depending on who delivers the exception. */
 	if (on_qemu_tcg())
 		noted_flags = ~RFLAGS_RF;
