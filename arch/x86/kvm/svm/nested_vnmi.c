@@ -87,11 +87,22 @@ bool nested_vnmi_emulated(struct vcpu_svm *svm)
 	       nested_vnmi_used(svm);
 }
 
+/* An NMI that L1 injects into L2, or that is injected once more. */
+static bool injects_nmi(struct vcpu_svm *svm)
+{
+	u32 event = svm->vmcb->control.event_inj;
+
+	return (event & SVM_EVTINJ_VALID) &&
+	       (event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_NMI;
+}
+
 /**
  * nested_vnmi_in_play() - is there something to do around VMRUN of L2?
  * @svm: the vCPU
  *
- * With the CPU's vNMI only when L1 has just handed it over.
+ * With the CPU's vNMI only when L1 has just handed it over.  Without, while
+ * L2's latch or a pending NMI asks for it, or L1's latch: the IRET intercept
+ * that goes with it is not for L2.
  *
  * Context: vCPU thread, interrupts on or off; in guest mode.
  * Return: true if nested_vnmi_enter() and _exit() are to be called.
@@ -101,7 +112,12 @@ bool nested_vnmi_in_play(struct vcpu_svm *svm)
 	if (!nested_vnmi_used(svm))
 		return false;
 
-	return !vnmi_supported() || svm->nested.nested_run_pending;
+	if (vnmi_supported())
+		return svm->nested.nested_run_pending;
+
+	return (svm->nested.ctl.int_ctl & (V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK)) ||
+	       svm->nmi.l2.state != NMI_OPEN || svm->nmi.l1.state != NMI_OPEN ||
+	       injects_nmi(svm);
 }
 
 /**
@@ -228,16 +244,12 @@ static void release_vnmi(struct vcpu_svm *svm)
  */
 static void emulate_vnmi(struct vcpu_svm *svm)
 {
-	u32 event = svm->vmcb->control.event_inj;
+	bool boundary = !(svm->vmcb->control.event_inj & SVM_EVTINJ_VALID);
 	struct iret_window *window = &svm->nmi.l2;
-	bool boundary = true;
 
-	if (event & SVM_EVTINJ_VALID) {
-		/* An NMI that L1 injects masks NMIs like one that is taken. */
-		if ((event & SVM_EVTINJ_TYPE_MASK) == SVM_EVTINJ_TYPE_NMI)
-			iret_window_block(svm, window);
-		boundary = false;
-	}
+	/* An injected NMI masks NMIs like one that is taken. */
+	if (injects_nmi(svm))
+		iret_window_block(svm, window);
 
 	if (window->state == NMI_RETIRING) {
 		svm->nmi.step = true;
