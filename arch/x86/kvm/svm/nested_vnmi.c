@@ -333,6 +333,22 @@ void nested_vnmi_exit(struct vcpu_svm *svm)
 }
 
 /**
+ * nested_vnmi_unmask() - an IRET of L2 has been emulated
+ * @svm: the vCPU
+ *
+ * L1 and user space see it when L2 has run again.
+ *
+ * Context: vCPU thread, preemption enabled; in guest mode.
+ */
+void nested_vnmi_unmask(struct vcpu_svm *svm)
+{
+	if (vnmi_supported())
+		vnmi_set_masked_now(svm, false);
+	else
+		iret_window_open(svm, &svm->nmi.l2, NMI_UNBLOCK_RESTORED);
+}
+
+/**
  * svm_nmi_enter_l2() - L2 is about to run
  * @svm: the vCPU
  *

@@ -32,6 +32,8 @@
 #include "svm.h"
 #include "nmi.h"
 
+#define IRET_OPCODE	0xcf
+
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
 
@@ -107,6 +109,18 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 	return svm->nmi.l1.state != NMI_OPEN;
 }
 
+/*
+ * The emulator has run an IRET of L2, which only an L2 in real mode can make it
+ * do.  It says so in the same way as user space that restores L1's latch.
+ */
+static bool emulated_iret_of_l2(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+
+	return is_guest_mode(vcpu) && nested_vnmi_used(to_svm(vcpu)) &&
+	       !is_protmode(vcpu) && ctxt->opcode_len == 1 && ctxt->b == IRET_OPCODE;
+}
+
 /**
  * svm_set_nmi_mask() - overrule what is known of NMI blocking
  * @vcpu: the vCPU
@@ -120,6 +134,11 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (!masked && emulated_iret_of_l2(vcpu)) {
+		nested_vnmi_unmask(svm);
+		return;
+	}
 
 	if (masked == svm_get_nmi_mask(vcpu))
 		return;
