@@ -67,6 +67,7 @@ void l2_end(void);
 /* L2 programs; the labels are where NMIs are expected. */
 void l2_nop(void);		/* NOP, NOP */
 void l2_iret(void);		/* IRET to l2_open */
+void l2_stop_iret(void);	/* the same, stage STAGE_L2_IRET in front of the IRET */
 void l2_bad_iret(void);		/* an IRET that faults, at l2_bad_iret_at */
 void l2_halt(void);		/* HLT */
 void l2_pushf(void);		/* PUSHF, its image to l2_pushed */
@@ -85,7 +86,18 @@ struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
 /* Exits seen so far; fails if there are fewer than nr. */
 const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr);
 
-/* The vNMI bits of L2 in the state that user space saves. */
+/* The nested state that user space saves, and L2's VMCB in it. */
+union nested_state {
+	struct kvm_nested_state state;
+	char space[16384];
+};
+
+struct vmcb *saved_vmcb12(struct kvm_vcpu *vcpu, union nested_state *nested);
+
+/* The vNMI bits of L2 there. */
 uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu);
+
+/* Take L2's stack out of L0's page tables: its next use is an exit to L0. */
+void take_l2_stack_away(struct kvm_vcpu *vcpu);
 
 #endif

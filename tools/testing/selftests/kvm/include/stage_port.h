@@ -7,6 +7,7 @@
 #define STAGE_PORT_H
 
 #define STAGE_PORT	0xf1
+#define STAGE_L2_IRET	0x12		/* of l2_stop_iret() */
 #define STAGE_NESTED	0xbad		/* an NMI hit the NMI handler */
 
 #endif

@@ -121,17 +121,28 @@ const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr)
 	return l2_exits;
 }
 
+struct vmcb *saved_vmcb12(struct kvm_vcpu *vcpu, union nested_state *nested)
+{
+	nested->state = (struct kvm_nested_state){ .size = sizeof(*nested) };
+	vcpu_nested_state_get(vcpu, &nested->state);
+	if (!(nested->state.flags & KVM_STATE_NESTED_GUEST_MODE))
+		FAIL("L2 does not run: nested state has flags 0x%x", nested->state.flags);
+	return (struct vmcb *)nested->state.data.svm[0].vmcb12;
+}
+
 uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu)
 {
-	union {
-		struct kvm_nested_state state;
-		char space[16384];
-	} nested = { .state.size = sizeof(nested) };
-	struct vmcb *vmcb12;
+	union nested_state nested;
 
-	vcpu_nested_state_get(vcpu, &nested.state);
-	if (!(nested.state.flags & KVM_STATE_NESTED_GUEST_MODE))
-		FAIL("L2 does not run: nested state has flags 0x%x", nested.state.flags);
-	vmcb12 = (struct vmcb *)nested.state.data.svm[0].vmcb12;
-	return vmcb12->control.int_ctl & V_NMI_STATE;
+	return saved_vmcb12(vcpu, &nested)->control.int_ctl & V_NMI_STATE;
+}
+
+void take_l2_stack_away(struct kvm_vcpu *vcpu)
+{
+	void *page = addr_gva2hva(vcpu->vm, (uint64_t)l2_stack);
+	char copy[sizeof(l2_stack)];
+
+	memcpy(copy, page, sizeof(copy));
+	TEST_ASSERT(!madvise(page, sizeof(copy), MADV_DONTNEED), "madvise");
+	memcpy(page, copy, sizeof(copy));
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* L2 programs in which single instructions matter, see nmi_nested.h. */
 
+#include "stage_port.h"
+
 	.text
 	.macro label name
 	.globl \name
@@ -34,6 +36,13 @@ label l2_open
 	nop
 label l2_open_2
 	jmp l2_end
+
+/* Reports stage STAGE_L2_IRET right in front of its IRET. */
+label l2_stop_iret
+	iret_frame %cs, l2_open
+	mov $STAGE_L2_IRET, %eax
+	out %eax, $STAGE_PORT
+	iretq
 
 label l2_iret_tf
 	iret_frame %cs, l2_open, 0x102

@@ -166,17 +166,16 @@ static void run_l2_in_handler(const struct l2_start *start, bool migrates,
 	if (migrates)
 		*vcpu = migrate(*vcpu);
 	send_nmi(*vcpu);
+	if (migrates)
+		*vcpu = migrate(*vcpu);
 	run_to(*vcpu, STAGE_L2_EXITED);
 }
 
-static void check_l1_stayed_blocked(bool migrates)
+static void check_l1_stayed_blocked(const struct l2_start *start, bool migrates)
 {
-	const struct l2_start start = {
-		.rip = l2_stops_and_returns, .int_ctl = V_NMI_ENABLE | V_NMI_MASK,
-	};
 	struct kvm_vcpu *vcpu;
 
-	run_l2_in_handler(&start, migrates, &vcpu);
+	run_l2_in_handler(start, migrates, &vcpu);
 	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
 	CHECK_EQ(state_bits(l2_exits[0].int_ctl), 0);
 	run_to(vcpu, STAGE_HANDLER_END);
@@ -186,14 +185,31 @@ static void check_l1_stayed_blocked(bool migrates)
 	check_nmi(vcpu, 2, guest_stop_next);
 }
 
+static const struct l2_start handler_in_l2 = {
+	.rip = l2_stops_and_returns, .int_ctl = V_NMI_ENABLE | V_NMI_MASK,
+};
+
 static void handler_of_l1(void)
 {
-	check_l1_stayed_blocked(false);
+	check_l1_stayed_blocked(&handler_in_l2, false);
 }
 
 static void handler_of_l1_migrates(void)
 {
-	check_l1_stayed_blocked(true);
+	check_l1_stayed_blocked(&handler_in_l2, true);
+}
+
+/* No IRET in L2: the only latch is across VMRUN and #VMEXIT as it was. */
+static const struct l2_start no_iret_in_l2 = { .rip = l2_stops };
+
+static void one_latch_kept(void)
+{
+	check_l1_stayed_blocked(&no_iret_in_l2, false);
+}
+
+static void one_latch_kept_migrates(void)
+{
+	check_l1_stayed_blocked(&no_iret_in_l2, true);
 }
 
 /* The IRET of L2 opens the only latch, and the NMI makes L2 exit. */
@@ -280,6 +296,57 @@ static void db_of_l2(void)
 	CHECK_EQ(nmi->rflags & RFLAGS_TF, RFLAGS_TF);
 }
 
+/* The IRET has not completed; L1 takes L2 somewhere else. */
+static void l1_skips_iret(void)
+{
+	prepare_l2();
+	run_l2();
+	l1_svm->vmcb->save.rip = (uint64_t)l2_open;
+	run_l2_to_end();
+	stgi();
+	guest_stage(STAGE_END);
+}
+
+static void fault_intercepted(void)
+{
+	const struct l2_start start = {
+		.rip = l2_bad_iret, .int_ctl = V_NMI_ENABLE | V_NMI | V_NMI_MASK,
+		.exceptions = 1u << GP_VECTOR,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_skips_iret, &start, NULL);
+	const struct l2_exit *exit;
+
+	run_to(vcpu, STAGE_END);
+	exit = read_exits(vcpu, 2);
+	CHECK_EQ(exit[0].code, SVM_EXIT_EXCP_BASE + GP_VECTOR);
+	CHECK_EQ(exit[0].rip, (uint64_t)l2_bad_iret_at);
+	CHECK_EQ(state_bits(exit[0].int_ctl), V_NMI | V_NMI_MASK);
+	CHECK_EQ(exit[1].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(state_bits(exit[1].int_ctl), V_NMI | V_NMI_MASK);
+	CHECK_EQ(read_log(vcpu)->nr, 0);
+}
+
+/* L0 has to map the stack before the IRET completes. */
+static void exit_in_iret(void)
+{
+	const struct l2_start start = {
+		.rip = l2_stop_iret, .int_ctl = V_NMI_ENABLE | V_NMI | V_NMI_MASK,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
+	uint64_t faults;
+
+	run_to(vcpu, STAGE_L2_IRET);
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI | V_NMI_MASK);
+	take_l2_stack_away(vcpu);
+	faults = vcpu_stat(vcpu, "pf_taken");
+	run_to(vcpu, STAGE_END);
+	TEST_ASSERT(vcpu_stat(vcpu, "pf_taken") > faults, "the stack was mapped");
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(state_bits(l2_exits[0].int_ctl), 0);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	check_nmi(vcpu, 1, l2_open);
+}
+
 static void aborted_delivery(void)
 {
 	const struct l2_start start = {
@@ -309,10 +376,11 @@ static void *send_nmi_later(void *vm)
 	return NULL;
 }
 
-static void halted(void)
+/* What wakes it is the NMI for L1, which makes it exit. */
+static void halt_with(uint32_t bits)
 {
 	const struct l2_start start = {
-		.rip = l2_halt, .int_ctl = V_NMI_ENABLE | V_NMI | V_NMI_MASK,
+		.rip = l2_halt, .int_ctl = V_NMI_ENABLE | bits,
 	};
 	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
 	pthread_t sender;
@@ -323,7 +391,22 @@ static void halted(void)
 	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_NMI);
 	CHECK_EQ(l2_exits[0].rip, (uint64_t)l2_halted);
 	CHECK_EQ(l2_exits[0].nr_nmis, 0);
-	CHECK_EQ(state_bits(l2_exits[0].int_ctl), V_NMI | V_NMI_MASK);
+	CHECK_EQ(state_bits(l2_exits[0].int_ctl), bits);
+}
+
+static void halted(void)
+{
+	halt_with(V_NMI | V_NMI_MASK);
+}
+
+static void halted_only_masked(void)
+{
+	halt_with(V_NMI_MASK);
+}
+
+static void halted_nothing(void)
+{
+	halt_with(0);
 }
 
 static const struct l2_start without_intercept = {
@@ -350,18 +433,78 @@ static void not_announced(void)
 	CHECK_EQ(read_log(vcpu)->nr, 0);
 }
 
+/* The same check where user space restores L2. */
+static void restore_refused(void)
+{
+	const struct l2_start start = {
+		.rip = l2_stops, .int_ctl = V_NMI_ENABLE | V_NMI_MASK,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
+	union nested_state nested;
+	struct vmcb *vmcb12;
+
+	run_to(vcpu, STAGE_L2);
+	vmcb12 = saved_vmcb12(vcpu, &nested);
+	vmcb12->control.intercept &= ~(1ull << INTERCEPT_NMI);
+	CHECK_EQ(__vcpu_nested_state_set(vcpu, &nested.state), -1);
+	CHECK_EQ(errno, EINVAL);
+
+	vmcb12->control.intercept |= 1ull << INTERCEPT_NMI;
+	CHECK_EQ(__vcpu_nested_state_set(vcpu, &nested.state), 0);
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI_MASK);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(state_bits(l2_exits[0].int_ctl), V_NMI_MASK);
+}
+
+/* Written back as it was read, the state of a handler is what it was. */
+static void set_what_was_got(void)
+{
+	const struct l2_start start = {
+		.rip = l2_stops_and_returns, .int_ctl = V_NMI_ENABLE | V_NMI | V_NMI_MASK,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
+	struct kvm_vcpu_events events;
+	union nested_state nested;
+	int i;
+
+	run_to(vcpu, STAGE_L2);
+	for (i = 0; i < 3; i++) {
+		saved_vmcb12(vcpu, &nested);
+		CHECK_EQ(__vcpu_nested_state_set(vcpu, &nested.state), 0);
+		vcpu_events_get(vcpu, &events);
+		CHECK_EQ(events.nmi.masked, 0);
+		CHECK_EQ(events.nmi.pending, 0);
+		vcpu_events_set(vcpu, &events);
+	}
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI | V_NMI_MASK);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(state_bits(l2_exits[0].int_ctl), 0);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	check_nmi(vcpu, 1, l2_open);
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI handler of L2 does not block L1", handler_of_l2 },
 	{ "an IRET of L2 does not unblock L1's handler", handler_of_l1 },
 	{ "nor does a migration while L2 runs in it", handler_of_l1_migrates },
 	{ "without vNMI it does: there is one latch", one_latch },
+	{ "which VMRUN and #VMEXIT leave as it is", one_latch_kept },
+	{ "and a migration between the two", one_latch_kept_migrates },
 	{ "an NMI for L1 goes before one for L2", physical_first },
 	{ "L1 can intercept the IRET of L2's handler", iret_intercepted },
 	{ "L1 that intercepts exceptions sees none of L0's", db_intercepted },
 	{ "L1 sees the #DB that L2's IRET asked for", db_of_l2 },
+	{ "L1 that intercepts the fault of L2's IRET finds it masked", fault_intercepted },
+	{ "an exit to L0 in the middle of L2's IRET leaves it masked", exit_in_iret },
 	{ "an exit during delivery leaves the NMI to L1, unmasked", aborted_delivery },
 	{ "a masked NMI does not wake L2 from HLT", halted },
+	{ "L2 that is masked and has none sleeps, too", halted_only_masked },
+	{ "so does L2 without any bit set", halted_nothing },
 	{ "VMRUN refuses vNMI without the NMI intercept", refused },
+	{ "so does KVM_SET_NESTED_STATE", restore_refused },
+	{ "nested state and events set as they were read change nothing", set_what_was_got },
 	{ "without the CPUID bit the VMCB's bits mean nothing", not_announced },
 };
 

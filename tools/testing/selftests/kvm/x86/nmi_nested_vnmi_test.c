@@ -39,6 +39,7 @@ struct cell {
 	struct l2_start start;
 	struct step steps[4];		/* up to vector 0 */
 	uint32_t end;			/* bits when L2 has ended */
+	bool off;			/* V_NMI_ENABLE is clear */
 };
 
 static enum look look;
@@ -111,7 +112,8 @@ static void run_cell_looking(const struct cell *cell, enum look how)
 	look = how;
 	if (!start.rip)
 		start.rip = l2_nop;
-	start.int_ctl |= V_NMI_ENABLE;
+	if (!cell->off)
+		start.int_ctl |= V_NMI_ENABLE;
 	vcpu = create_l1(l1, &start, on_event);
 	sync_global_to_guest(vcpu->vm, look);
 
@@ -147,6 +149,7 @@ static void run_cell(const struct cell *cell)
 #define M	V_NMI_MASK
 #define START(...)	.start = { __VA_ARGS__ }
 #define EVENTS(...)	.steps = { __VA_ARGS__ }
+#define OFF		.off = true
 
 /* --- the table ---------------------------------------------------------- */
 
@@ -155,6 +158,7 @@ CELL(pending, START(.int_ctl = P), EVENTS({ 2, l2_nop, M }), .end = 0)
 CELL(masked, START(.int_ctl = M), .end = M)
 CELL(pending_masked, START(.int_ctl = P | M), .end = P | M)
 
+CELL(iret_nothing, START(.rip = l2_iret, .int_ctl = 0), .end = 0)
 CELL(iret, START(.rip = l2_iret, .int_ctl = M), .end = 0)
 CELL(iret_pending, START(.rip = l2_iret, .int_ctl = P | M),
      EVENTS({ 2, l2_open, M }), .end = 0)
@@ -167,6 +171,8 @@ CELL(fault_pending, START(.rip = l2_bad_iret, .int_ctl = P | M),
      EVENTS({ 13, l2_bad_iret_at, P | M }, { 2, l2_open, M }), .end = 0)
 CELL(fault_unmasked, START(.rip = l2_bad_iret, .int_ctl = 0),
      EVENTS({ 13, l2_bad_iret_at, 0 }), .end = 0)
+CELL(fault_pending_unmasked, START(.rip = l2_bad_iret, .int_ctl = P),
+     EVENTS({ 2, l2_bad_iret, M }, { 13, l2_bad_iret_at, 0 }), .end = 0)
 
 CELL(inject, START(.int_ctl = 0, .event_inj = EVENT_NMI),
      EVENTS({ 2, l2_nop, M }), .end = 0)
@@ -176,13 +182,21 @@ CELL(inject_masked, START(.int_ctl = M, .event_inj = EVENT_NMI),
      EVENTS({ 2, l2_nop, M }), .end = 0)
 CELL(inject_pending_masked, START(.int_ctl = P | M, .event_inj = EVENT_NMI),
      EVENTS({ 2, l2_nop, P | M }, { 2, l2_nop, M }), .end = 0)
+CELL(exception, START(.int_ctl = 0, .event_inj = EVENT_UD),
+     EVENTS({ 6, l2_nop, 0 }), .end = 0)
 CELL(exception_pending, START(.int_ctl = P, .event_inj = EVENT_UD),
      EVENTS({ 2, event_entry_6, M }, { 6, l2_nop, 0 }), .end = 0)
 CELL(irq_pending, START(.int_ctl = P, .event_inj = EVENT_IRQ),
      EVENTS({ 2, event_entry_0x60, M }, { IRQ_VECTOR, l2_nop, 0 }), .end = 0)
-CELL(exception_masked, START(.int_ctl = P | M, .event_inj = EVENT_UD),
+CELL(exception_masked, START(.int_ctl = M, .event_inj = EVENT_UD),
+     EVENTS({ 6, l2_nop, M }), .end = 0)
+CELL(exception_pending_masked, START(.int_ctl = P | M, .event_inj = EVENT_UD),
      EVENTS({ 6, l2_nop, P | M }, { 2, l2_nop_2, M }), .end = 0)
+CELL(irq_pending_masked, START(.int_ctl = P | M, .event_inj = EVENT_IRQ),
+     EVENTS({ IRQ_VECTOR, l2_nop, P | M }, { 2, l2_nop, M }), .end = 0)
 
+CELL(shadow_nothing, START(.int_ctl = 0, .int_state = 1), .end = 0)
+CELL(shadow_only_masked, START(.int_ctl = M, .int_state = 1), .end = M)
 CELL(shadow, START(.int_ctl = P, .int_state = 1),
      EVENTS({ 2, l2_nop_2, M }), .end = 0)
 CELL(shadow_masked, START(.int_ctl = P | M, .int_state = 1), .end = P | M)
@@ -194,34 +208,60 @@ CELL(shadow_pushf, START(.rip = l2_pushf, .int_ctl = P, .int_state = 1),
      EVENTS({ 2, l2_pushf_next, M }), .end = 0)
 
 CELL(gif_clear, START(.int_ctl = P | V_GIF_ENABLE), .end = P)
+CELL(gif_clear_masked, START(.int_ctl = P | M | V_GIF_ENABLE), .end = P | M)
+CELL(gif_clear_iret, START(.rip = l2_iret, .int_ctl = P | M | V_GIF_ENABLE), .end = P)
+CELL(gif_set_masked, START(.rip = l2_stgi, .int_ctl = P | M | V_GIF_ENABLE), .end = P | M)
 CELL(gif_set, START(.rip = l2_stgi, .int_ctl = P | V_GIF_ENABLE),
      EVENTS({ 2, l2_stgi_next, M }), .end = 0)
+
+CELL(off_pending, START(.int_ctl = P), OFF, .end = P)
+CELL(off_masked_iret, START(.rip = l2_iret, .int_ctl = M), OFF, .end = M)
+CELL(off_pending_masked_iret, START(.rip = l2_iret, .int_ctl = P | M), OFF, .end = P | M)
+CELL(off_inject, START(.int_ctl = 0, .event_inj = EVENT_NMI), OFF,
+     EVENTS({ 2, l2_nop, 0 }), .end = 0)
+CELL(off_inject_pending_masked, START(.int_ctl = P | M, .event_inj = EVENT_NMI), OFF,
+     EVENTS({ 2, l2_nop, P | M }), .end = P | M)
 
 static const struct test_case cases[] = {
 	{ "no bit set: none is set", nothing },
 	{ "pending: taken before the first instruction", pending },
 	{ "masked: stays so", masked },
 	{ "pending and masked: both stay", pending_masked },
+	{ "no bit set, IRET: none is set", iret_nothing },
 	{ "masked, IRET: unmasked", iret },
 	{ "pending and masked, IRET: taken at its target", iret_pending },
 	{ "pending, IRET: taken in front of it", iret_unmasked },
 	{ "masked, IRET faults: masked in the fault's handler", fault },
 	{ "pending and masked, IRET faults: taken behind the fault's IRET", fault_pending },
 	{ "unmasked, IRET faults: unmasked", fault_unmasked },
+	{ "pending, IRET faults: taken in front of it all", fault_pending_unmasked },
 	{ "an NMI is injected: masked", inject },
 	{ "pending, an NMI is injected: taken behind its IRET", inject_pending },
 	{ "masked, an NMI is injected: delivered all the same", inject_masked },
 	{ "pending and masked, an NMI is injected: taken behind its IRET", inject_pending_masked },
 	{ "pending, an exception is injected: taken at its handler", exception_pending },
 	{ "pending, an interrupt is injected: taken at its handler", irq_pending },
-	{ "pending and masked, an exception is injected: its IRET unmasks", exception_masked },
+	{ "pending and masked, an exception is injected: its IRET unmasks", exception_pending_masked },
+	{ "pending and masked, an interrupt is injected: its IRET unmasks", irq_pending_masked },
+	{ "masked, an exception is injected: its IRET unmasks", exception_masked },
+	{ "an exception is injected: unmasked", exception },
+	{ "in a shadow: no bit is set", shadow_nothing },
+	{ "masked, in a shadow: stays so", shadow_only_masked },
 	{ "pending, in a shadow: taken behind it", shadow },
 	{ "pending and masked, in a shadow: both stay", shadow_masked },
 	{ "pending and masked, IRET behind a shadow: taken at its target", shadow_iret },
 	{ "pending, HLT in a shadow: wakes", shadow_halt },
 	{ "pending, PUSHF in a shadow: taken behind it", shadow_pushf },
 	{ "pending, L2's GIF is clear: stays", gif_clear },
+	{ "pending and masked, L2's GIF is clear: both stay", gif_clear_masked },
+	{ "pending and masked, L2's GIF is clear, IRET: unmasked, stays pending", gif_clear_iret },
 	{ "pending, L2 sets its GIF: taken behind the STGI", gif_set },
+	{ "pending and masked, L2 sets its GIF: both stay", gif_set_masked },
+	{ "not enabled, pending: stays", off_pending },
+	{ "not enabled, masked, IRET: stays masked", off_masked_iret },
+	{ "not enabled, pending and masked, IRET: both stay", off_pending_masked_iret },
+	{ "not enabled, an NMI is injected: not masked", off_inject },
+	{ "not enabled, pending and masked, an NMI is injected: both stay", off_inject_pending_masked },
 };
 
 int main(void)
