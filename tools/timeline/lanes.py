@@ -110,8 +110,12 @@ class Story:
         if event.fields['how'] == 'v-nmi':
             self.leave_to_cpu()
         label = 'waits for ' + WINDOWS.get(event.fields['how'], event.fields['how'])
+        sentence = f'{which} NMI{of_l2(event)} {label}'
+        # There is nothing to step over while NMIs are blocked but the IRET, and it is known by its intercept.
+        if event.fields['how'] == 'single-step' and 'blocked' in self.begun:
+            label, sentence = 'IRET intercepted, one step', f'IRET intercepted, {sentence}'
         self.begin('waiting', event.time)
-        self.tell(event, 'window', label, f'{which} NMI{of_l2(event)} {label}')
+        self.tell(event, 'window', label, sentence)
 
     def leave_to_cpu(self):
         self.vnmi = True

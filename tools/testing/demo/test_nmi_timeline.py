@@ -28,7 +28,7 @@ vCPU 0
 
        503,703  NMI 2 injected at rip 0xffffffff8e0592eb (rsp 0xffffffff8f003e98, rflags 0x246, cpl 0)
        503,840  the next NMI waits for the IRET intercept (2 times)
-       504,469  the next NMI waits for a single step
+       504,469  IRET intercepted, the next NMI waits for a single step
        504,637  open again after 870.9 µs: IRET retired
        504,674  NMI 3 injected at rip 0xffffffff8e0592eb (rsp 0xffffffff8f003e98, rflags 0x246, cpl 0)
        504,842  open again after 167.0 µs: IRET retired
@@ -68,7 +68,8 @@ cpus=1
 ''',  # noqa: E501, as recorded
 }
 
-STORY = ['NMI 1 injected', 'injected again', 'waits for the IRET intercept', 'waits for a single step',
+STORY = ['NMI 1 injected', 'injected again', 'waits for the IRET intercept',
+         'IRET intercepted, the next NMI waits for a single step',
          'IRET retired', 'NMI 2 injected', 'IRET retired']
 
 
