@@ -134,8 +134,9 @@ def cost_lines(host, modules):
     remarks = []
     for row, text in costs.ROWS.items():
         a, b = stock[row], ours[row]
-        figures = "  ".join("".join(f"{word:>7}" for word in (
-            number(a, name), number(b, name), quotient(b, a, name), *(number(modules[other][row], name) for other in others)))
+        figures = "  ".join(
+            "".join(f"{word:>7}" for word in (number(a, name), number(b, name), quotient(b, a, name),
+                                              *(number(modules[other][row], name) for other in others)))
             for name in ("exits", "ticks"))
         over = costs.over_limit(host, row, b, a)
         remark = costs.REMARKS.get((host, row))

@@ -261,7 +261,8 @@ class Compare(unittest.TestCase):
             cost(400).replace("cost pair ticks 400", "cost pair ticks $pair")
         self.assertEqual(self.compare(ours_cost=shaky), 1)
         self.assertIn("  MISSED: two boots give the same figures", self.lines)
-        self.assertRegex("\n".join(self.lines), "    amd, ours, pair: 4(00|09) ticks, 1 exit, then 4(09|00) ticks, 1 exit")
+        self.assertRegex("\n".join(self.lines),
+                         "    amd, ours, pair: 4(00|09) ticks, 1 exit, then 4(09|00) ticks, 1 exit")
         self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["ours"]["again"]], ["pair"])
 
     def test_other_kernel(self):
