@@ -68,10 +68,12 @@ class Picture:
         """names: {module: what to call it}"""
         self.text(MARGIN, self.y + 14, "What an NMI costs", font_size=20, font_weight="bold")
         self.y += 40
-        for i, (module, name) in enumerate(names.items()):
-            self.out.append(f'<rect x="{MARGIN + 260 * i}" y="{self.y - 10}" width="14" height="{BAR}" '
-                            f'fill="{colour(module)}"/>')
-            self.text(MARGIN + 260 * i + 22, self.y, name)
+        x = MARGIN
+        for module, name in names.items():
+            self.out.append(f'<rect x="{x}" y="{self.y - 10}" width="14" height="{BAR}" fill="{colour(module)}"/>')
+            self.text(x + 22, self.y, name)
+            # Letters are about so wide.
+            x += 50 + 7.5 * len(name)
         self.text(WIDTH - MARGIN, self.y, "ours / stock", text_anchor="end")
         self.y += 6
 

@@ -69,25 +69,24 @@ def conformance_summary(names, columns, rows):
             f"{numbers['skip'][host, module]} skipped" for module in names) + " |"
 
 
-def failing_programs(columns, rows):
-    """{program: {column: (failed, run)}} of those that fail anywhere."""
+def failures(columns, rows):
+    """How many claims fail where, one line a test program; what fails nowhere is left out."""
     programs = {}
     for row in rows:
-        counted = programs.setdefault(row.test or row.claim, {})
+        counted = programs.setdefault(row.test or row.claim, {column: (0, 0) for column in columns})
         for column, cell in zip(columns, row.cells):
-            failed, run = counted.get(column, (0, 0))
+            failed, run = counted[column]
             counted[column] = failed + (cell.mark == "FAIL"), run + (cell.mark in ("ok", "FAIL"))
-    return {program: counted for program, counted in programs.items()
-            if any(failed for failed, _ in counted.values())}
-
-
-def failures(columns, rows):
-    """Where claims fail, one line a test program; nothing where none does."""
-    yield "| failed of run | " + " | ".join(f"{host} {module}" for host, module in columns) + " |"
-    yield "|---" * (1 + len(columns)) + "|"
-    for program, counted in failing_programs(columns, rows).items():
+    programs = {program: counted for program, counted in programs.items()
+                if any(failed for failed, _ in counted.values())}
+    failing = [column for column in columns if any(counted[column][0] for counted in programs.values())]
+    if not failing:
+        return
+    yield "| failed of run | " + " | ".join(f"{host} {module}" for host, module in failing) + " |"
+    yield "|---" * (1 + len(failing)) + "|"
+    for program, counted in programs.items():
         yield f"| {program} | " + " | ".join(
-            f"{failed} of {run}" if failed else "" for failed, run in counted.values()) + " |"
+            f"{failed} of {run}" if failed else "" for failed, run in map(counted.get, failing)) + " |"
 
 
 def figure(cost):

@@ -74,7 +74,7 @@ class Notes:
         return self.texts.index(text) + 1
 
 
-WIDTH = 7
+WIDTH = 8
 
 
 def conformance_lines(names, rows):
