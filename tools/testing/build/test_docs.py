@@ -32,6 +32,16 @@ class Docs(unittest.TestCase):
                 with self.subTest(f"{page.name}: {named}"):
                     self.assertTrue((ROOT / named).exists(), named)
 
+    def test_map(self):
+        """CONTRIBUTING.rst says of each folder what is in it"""
+        page = (ROOT / "CONTRIBUTING.rst").read_text()
+        skipped = {ROOT / "build", ROOT / ".git"}
+        folders = {path.parent for top in ROOT.iterdir() if top.is_dir() and top not in skipped
+                   for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        for folder in sorted(folders):
+            with self.subTest(folder.relative_to(ROOT)):
+                self.assertRegex(page, rf"``(?:{re.escape(str(folder.relative_to(ROOT)))}|…/{folder.name})``")
+
 
 if __name__ == "__main__":
     unittest.main()
