@@ -106,12 +106,11 @@ check check-debug compare demo shell model lint docs dkms deb: deps
 run-check: modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/check
 
-# The kernel is made of the source that the selftests are for, and then gets modules
-# of its own.
-run-check-debug: selftests
+# The kernel gets modules of its own, and tests: one of them holds a module, too.
+run-check-debug:
 	@tools/testing/debug/build-kernel
 	@debug=$$(tools/testing/debug/build-kernel --name); \
-	$(MAKE) KVER=$$debug modules; \
+	$(MAKE) KVER=$$debug modules selftests; \
 	HOSTS='$(HOSTS)' tools/testing/debug/check $$debug
 
 run-compare: modules selftests image

@@ -76,7 +76,8 @@ class Mistakes(unittest.TestCase):
 
     def test_reported_elsewhere(self):
         """a report that belongs to another mistake does not count"""
-        outcomes = self.made(LOG.replace("mistake wide_shift\n", "").replace("[   35.1] ===", "mistake wide_shift\n==="))
+        log = LOG.replace("mistake wide_shift\n", "").replace("[   35.1] ===", "mistake wide_shift\n===")
+        outcomes = self.made(log)
         self.assertEqual(outcomes["use after free is reported"], "failed")
         self.assertEqual(outcomes["wide shift is reported"], "passed")
 
