@@ -71,7 +71,7 @@ def wait_for(condition, process, limit, what):
 
 def press_save_button(port):
     """Log on to the display as a VNC client does and click the third button from the right."""
-    with socket.create_connection(('127.0.0.1', port), timeout=10) as display:
+    with socket.create_connection(('127.0.0.1', port), timeout=120) as display:
         answer = display.makefile('rb')
         answer.read(12)
         display.sendall(b'RFB 003.003\n')
@@ -91,10 +91,10 @@ def save(process, folder):
     port = int(re.findall(r'listening for connections on port (\d+)', log)[-1])
     (folder / 'state').mkdir()
     press_save_button(port)
-    wait_for(lambda: said('Save Bochs state'), process, 10, 'the question where to save')
+    wait_for(lambda: said('Save Bochs state'), process, 120, 'the question where to save')
     process.stdin.write(f'{folder}/state\n'.encode())
     process.stdin.flush()
-    wait_for(lambda: said('Do you want to continue'), process, 60, 'saving the machine')
+    wait_for(lambda: said('Do you want to continue'), process, 300, 'saving the machine')
 
 
 def build(host, kernel, folder):

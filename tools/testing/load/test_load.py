@@ -16,7 +16,11 @@ KVER = os.environ["KVER"]
 STEPS = """
 step() { name=$1; shift; echo "step $name"; "$@" 2>&1; echo "status $?"; }
 loaded() { cat /sys/module/kvm_amd/version 2>/dev/null || echo stock; }
-with_vm() { sh -c 'exec 3</dev/kvm; exec sleep 60' & sleep 1; "$@"; status=$?; kill $!; wait $!; return $status; }
+with_vm() {
+	sh -c 'exec 3</dev/kvm; exec sleep 999' &
+	until ls -l /proc/$!/fd | grep -q /dev/kvm && grep -q sleep /proc/$!/comm; do sleep 0.1; done
+	"$@"; status=$?; kill $!; wait $!; return $status
+}
 export KVER=$(uname -r)
 load="./scripts/load-module load" unload="./scripts/load-module unload"
 mkdir -p scripts "build/$KVER"
