@@ -171,8 +171,10 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
+	bool pass = bp->pass;
 	int slot;
 
+	bp->pass = false;
 	if (!bp->armed || is_guest_mode(vcpu) || is_smm(vcpu) ||
 	    (vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) ||
 	    vmx->emulation_required)
@@ -186,10 +188,11 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 
 	/*
 	 * Let the guest execute the instruction for which the breakpoint fired
-	 * in vain.  An event would store the flag in the guest's frame; then the
-	 * breakpoint fires again behind its handler.
+	 * in vain, unless KVM has done so.  An event would store the flag in the
+	 * guest's frame; then the breakpoint fires again behind its handler.
 	 */
-	bp->pass &= !(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK);
+	bp->pass = pass && kvm_get_linear_rip(vcpu) == bp->address &&
+		   !(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK);
 	if (bp->pass)
 		vmcs_writel(GUEST_RFLAGS, vmcs_readl(GUEST_RFLAGS) | X86_EFLAGS_RF);
 }

@@ -165,13 +165,13 @@ static void switches_stack(void)
  * the first.
  */
 void report(uint32_t stage, uint32_t twice);
-extern char report_next[];
+extern char report_next[], report_end[];
 asm("report: mov %edi, %eax\n"
     "	test %esi, %esi\n"
     "	jz report_next\n"
     "	out %eax, $" __stringify(STAGE_PORT) "\n"
     "report_next: out %eax, $" __stringify(STAGE_PORT) "\n"
-    "	ret\n");
+    "report_end: ret\n");
 
 static void guest_reports(void)
 {
@@ -204,6 +204,44 @@ static void passing_is_invisible(void)
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)report_next);
 	check_came_at_return(vcpu);
+}
+
+/* The guest has a breakpoint at the instruction behind the one that is passed. */
+static void guest_watches_report(void)
+{
+	asm volatile("mov %0, %%db0; mov %1, %%db7"
+		     : : "r"(report_end), "r"(0x401ul) : "memory");
+	guest_reports();
+}
+
+static void on_event_report(struct guest_regs *regs)
+{
+	if (regs->vector == DB_VECTOR)
+		regs->rflags |= RFLAGS_RF;
+	else
+		on_nmi_report(regs);
+}
+
+static void passing_ends_in_time(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_watches_report, on_event_report);
+	const struct event_log *log;
+
+	require_exact();
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_PASSING);
+	run_to(vcpu, STAGE_READY);
+	run_to(vcpu, STAGE_END);
+	check_came_at_return(vcpu);
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 4);
+	CHECK_EQ(log->event[1].vector, DB_VECTOR);
+	CHECK_EQ(log->event[1].rip, (uint64_t)report_end);
+	CHECK_EQ(log->event[3].vector, DB_VECTOR);
+	CHECK_EQ(log->event[3].rip, (uint64_t)report_end);
 }
 
 /* --- HLT with IRQs off ------------------------------------------------------ */
@@ -377,6 +415,7 @@ static const struct test_case cases[] = {
 	{ "found: it does so 15 times", calls_15_times },
 	{ "not found, IRQ window: it does so 20 times", calls_20_times },
 	{ "found: it does so, where user space sees no trace of it", passing_is_invisible },
+	{ "found: it does so, and a breakpoint of the guest's right behind it fires", passing_ends_in_time },
 	{ "found: the handler runs on a stack of its own", own_stack },
 	{ "not found, IRQ window: the handler moves its return address", moves_return },
 	{ "not found, IRQ window: the handler returns to another stack", switches_stack },
