@@ -154,15 +154,20 @@ static void start_timer(struct vmx_nmi *nmi)
 bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	bool halted = vcpu->arch.mp_state == KVM_MP_STATE_HALTED;
 
 	if (!vmx->loaded_vmcs->soft_nmi_blocked)
 		return false;
+
+	/* Restored as it is: nobody asks for a window before it runs. */
+	if (halted && vcpu->arch.nmi_pending)
+		soft_vnmi_wait(vmx);
 
 	/* SMM blocks NMIs for as long as it takes. */
 	if (!vmx->nmi.waiting || is_smm(vcpu))
 		return true;
 
-	if (vcpu->arch.mp_state == KVM_MP_STATE_HALTED) {
+	if (halted) {
 		count_time(&vmx->nmi);
 		start_timer(&vmx->nmi);
 	}

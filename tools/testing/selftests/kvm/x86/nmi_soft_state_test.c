@@ -237,6 +237,39 @@ static void restored_then_spins(void)
 	CHECK_EQ(nmi_messages(log), 1);
 }
 
+/* The second NMI hits the first handler, which has halted. */
+static void on_nmi_halt(struct guest_regs *regs)
+{
+	if (guest_log.nr_nmis > 1) {
+		end = rdtsc();
+		guest_stage(STAGE_END);
+	}
+	guest_log.in_nmi = 0;
+	start = rdtsc();
+	guest_stage(STAGE_HANDLER);
+	for (;;)
+		asm volatile("hlt");
+}
+
+static void restored_halted(void)
+{
+	struct kvm_mp_state halted = { KVM_MP_STATE_HALTED };
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_halt);
+	int log = open_kernel_log();
+
+	require_exact();
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	finish_stage(vcpu);
+	vcpu_mp_state_set(vcpu, &halted);
+	send_nmi(vcpu);
+	vcpu = migrate(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_came_after_timeout(vcpu);
+	CHECK_EQ(nmi_messages(log), 1);
+}
+
 static void restored_unblocked(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
@@ -263,6 +296,7 @@ static const struct test_case cases[] = {
 	{ "found: a debugger has left by then", debugger_leaves },
 	{ "not found, IRQ window: a VM restored in the handler", restored_then_opens },
 	{ "not found, timeout: the same with IRQs off", restored_then_spins },
+	{ "not found, timeout: a VM restored in a handler that has halted", restored_halted },
 	{ "found: a VM restored before the NMI", restored_unblocked },
 };
 
