@@ -333,19 +333,22 @@ void nested_vnmi_exit(struct vcpu_svm *svm)
 }
 
 /**
- * nested_vnmi_unmask() - an IRET of L2 has been emulated
+ * nested_vnmi_unmask() - KVM has done an IRET of L2
  * @svm: the vCPU
+ * @cause: enum nmi_unblock
  *
- * L1 and user space see it when L2 has run again.
+ * The last exit has brought nested.ctl up to date, and L1 or user space may see
+ * it before the next one.
  *
  * Context: vCPU thread, preemption enabled; in guest mode.
  */
-void nested_vnmi_unmask(struct vcpu_svm *svm)
+void nested_vnmi_unmask(struct vcpu_svm *svm, int cause)
 {
 	if (vnmi_supported())
 		vnmi_set_masked_now(svm, false);
 	else
-		iret_window_open(svm, &svm->nmi.l2, NMI_UNBLOCK_RESTORED);
+		iret_window_open(svm, &svm->nmi.l2, cause);
+	svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
 }
 
 /**

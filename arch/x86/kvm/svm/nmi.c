@@ -136,7 +136,7 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	struct vcpu_svm *svm = to_svm(vcpu);
 
 	if (!masked && emulated_iret_of_l2(vcpu)) {
-		nested_vnmi_unmask(svm);
+		nested_vnmi_unmask(svm, NMI_UNBLOCK_RESTORED);
 		return;
 	}
 
@@ -238,8 +238,6 @@ int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
 			int reason, bool has_error_code, u32 error_code)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
-	struct iret_window *window = nested_vnmi_emulated(svm) ? &svm->nmi.l2 :
-								 &svm->nmi.l1;
 	int ret;
 
 	ret = kvm_task_switch(vcpu, tss_selector, idt_index, reason,
@@ -251,14 +249,12 @@ int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
 	 * Not before the switch: an NMI handler that is a task would be entered
 	 * through its own, still busy TSS.
 	 */
-	if (window->state == NMI_RETIRING)
-		iret_window_open(svm, window, NMI_UNBLOCK_TASK_SWITCH);
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
+		nested_vnmi_unmask(svm, NMI_UNBLOCK_TASK_SWITCH);
+	else if (svm->nmi.l1.state == NMI_RETIRING)
+		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_TASK_SWITCH);
 	else
 		vnmi_set_masked_now(svm, false);
-
-	/* L2's latch as L1 and user space see it; they may before the next exit. */
-	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
-		svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
 
 	if (vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);

@@ -151,6 +151,6 @@ bool nested_vnmi_in_play(struct vcpu_svm *svm);
 void nested_vnmi_enter(struct vcpu_svm *svm);
 void nested_vnmi_exit(struct vcpu_svm *svm);
 int nested_vnmi_stgi(struct kvm_vcpu *vcpu);
-void nested_vnmi_unmask(struct vcpu_svm *svm);
+void nested_vnmi_unmask(struct vcpu_svm *svm, int cause);
 
 #endif /* __KVM_X86_SVM_NMI_H */
