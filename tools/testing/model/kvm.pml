@@ -140,6 +140,15 @@ inline complete_interrupts()
 	vectoring = NONE
 }
 
+/* KVM does the IRET itself behind an exit, as in real mode. */
+inline emulate_iret()
+{
+	pop();
+	blocked = false;
+	nmi_mask = false;
+	set_nmi_mask()
+}
+
 /* VMRUN, VM entry: the event first, which an exit may interrupt. */
 inline deliver_event()
 {

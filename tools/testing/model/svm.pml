@@ -210,11 +210,7 @@ inline handle_svm_exit()
 	:: exit == TASK_SWITCH && interrupted == NONE ->
 		pop();
 		blocked = false;
-		if
-		:: state == NMI_RETIRING -> iret_window_open()
-		:: else
-		fi;
-		sync_masked();
+		task_switched();
 		if
 		:: nmi_pending > 0 -> req_event = true
 		:: else
@@ -223,6 +219,8 @@ inline handle_svm_exit()
 		exc = true;
 		exc_unblocks = IRET_FAULT_UNBLOCKS;
 		req_event = true
+	:: exit == NPF && interrupted == NONE && at_iret[depth] -> emulate_iret()
+	:: exit == NPF -> skip
 	:: exit == HLT -> halted = true
 	:: else
 	fi;

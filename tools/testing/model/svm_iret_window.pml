@@ -65,8 +65,14 @@ inline delivery_aborted()
 	nmi_injected = true
 }
 
-/* There is nobody else's copy. */
-inline sync_masked() { skip }
+/* svm_nmi_task_switch() */
+inline task_switched()
+{
+	if
+	:: state == NMI_RETIRING -> iret_window_open()
+	:: else
+	fi
+}
 
 inline create()
 {

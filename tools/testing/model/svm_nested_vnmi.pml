@@ -76,6 +76,12 @@ inline sync_masked()
 	v_nmi_mask = (state != NMI_OPEN)
 }
 
+inline nested_vnmi_unmask()
+{
+	iret_window_open();
+	v_nmi_mask = false
+}
+
 inline svm_nmi_enter_l2()
 {
 	if
@@ -124,6 +130,18 @@ inline enable_nmi_window() { skip }
 inline delivery_aborted()
 {
 	nmi_injected = true
+}
+
+/* Only the emulator calls it while L2 runs. */
+inline set_nmi_mask()
+{
+	nested_vnmi_unmask()
+}
+
+/* svm_nmi_task_switch() */
+inline task_switched()
+{
+	nested_vnmi_unmask()
 }
 
 inline check_nested_events()

@@ -261,6 +261,8 @@ inline handle_exit()
 	:: exit == TASK_SWITCH && interrupted == NONE ->
 		exc = true;
 		req_event = true
+	:: exit == NPF && interrupted == NONE && at_iret[depth] -> emulate_iret()
+	:: exit == NPF -> skip
 	:: exit == HLT -> halted = true
 	:: else
 	fi

@@ -11,7 +11,7 @@ KVM = HERE.parents[2] / "arch/x86/kvm"
 # What the models have of other code: kvm.ko, svm.c, vmx.c, L1.
 OTHERS = set("""
     after_exit before_entry cancel create forget handle_exit handle_svm_exit host_timer moved reset rest
-    delivery_aborted check_nested_events l1_runs nested_vmexit vmrun
+    delivery_aborted check_nested_events l1_runs nested_vmexit vmrun task_switched
     """.split())
 KVM_X86_OPS = {"get_nmi_mask", "set_nmi_mask", "nmi_allowed", "inject_nmi", "enable_nmi_window"}
 

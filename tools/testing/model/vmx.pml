@@ -2,7 +2,7 @@
 /*
  * arch/x86/kvm/vmx/nmi.c: what virtual NMIs and soft vNMI share.
  *
- * Not modelled: SMM, nested virtualization, vm86 real mode, emulation.
+ * Not modelled: SMM, nested virtualization, vm86 real mode.
  */
 
 /* struct vmx_nmi, struct loaded_vmcs */

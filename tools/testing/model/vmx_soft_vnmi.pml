@@ -469,6 +469,8 @@ inline handle_exit()
 		vmx_nmi_took_task_gate();
 		take_nmi();
 		cpu_took_nmi()
+	:: exit == NPF && interrupted == NONE && at_iret[depth] -> emulate_iret()
+	:: exit == NPF -> skip
 	:: exit == HLT -> halted = true
 	:: else
 	fi;

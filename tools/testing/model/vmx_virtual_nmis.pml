@@ -3,7 +3,7 @@
  * VMX with virtual NMIs: arch/x86/kvm/vmx/nmi.c.  The CPU tracks blocking in the
  * VMCS and makes NMI-window exits.
  *
- * Not modelled: SMM, nested virtualization, vm86 real mode, emulation.
+ * Not modelled: SMM, nested virtualization, vm86 real mode.
  */
 #define IF_MATTERS
 #define IRET_FAULT_UNBLOCKS	true
@@ -270,6 +270,8 @@ inline handle_exit()
 			exc = true;
 			req_event = true
 		fi
+	:: exit == NPF && interrupted == NONE && at_iret[depth] -> emulate_iret()
+	:: exit == NPF -> skip
 	:: exit == HLT -> halted = true
 	:: else
 	fi
