@@ -123,8 +123,9 @@ def left_of(steps, folder, kept, results):
 def keep(steps, folder, kept, results):
     for step in steps:
         for test in step.tests:
-            kept.put(f"{test} {label(step)}", folder / test,
-                     [asdict(result) for key, result in results.items() if key[:2] == (test, label(step))])
+            of_test = [result for key, result in results.items() if key[:2] == (test, label(step))]
+            if kept.failures or all(result.outcome != "failed" for result in of_test):
+                kept.put(f"{test} {label(step)}", folder / test, list(map(asdict, of_test)))
 
 
 def conformance(host, folder, kept, *options):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the distribution's modules did, kept for the next time: it stays the same as
-long as the program that ran and all that it ran on do, and takes most of the time."""
+"""What a module did on a host, kept for the next time, or for a run that goes on
+where another was interrupted: good for as long as the program that ran and all
+that it ran on stay the same."""
 
 import functools
 import hashlib
@@ -17,6 +18,7 @@ MACHINE = "hosts/records.py", "hosts/qemu.py", "hosts/nested.py", "hosts/snapsho
 
 # Our module runs in the host below this one, whatever runs in it.
 ON_OURS = "amd-vnmi"
+OURS = "kvm-amd.ko", "kvm-intel.ko"
 
 
 @functools.cache
@@ -24,21 +26,22 @@ def digest(file):
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "none"
 
 
-def made_of(host, build, kvers):
-    """Everything that all programs on this host have in common."""
+def made_of(host, module, build, kvers):
+    """Everything that all programs on this host have in common; kvers: of our module, and of this one."""
     files = [suite.HERE / name for name in MACHINE]
     files += [build / kver / "image/.packages" / f"linux-image-{kver}" for kver in kvers]
-    files += [build / kvers[0] / "kvm-amd.ko"] * (host == ON_OURS)
-    emulators = [Path(path) for path in map(shutil.which, EMULATORS) if path]
-    return [str(kvers), *map(digest, files + emulators)]
+    files += [build / kvers[0] / name for name in OURS] * (module == "ours" or host == ON_OURS)
+    files += [Path(path) for path in map(shutil.which, EMULATORS) if path]
+    return [host, module, str(kvers), *map(digest, files)]
 
 
 class Kept:
     """A file of results by name, each good for one set of ingredients."""
 
-    def __init__(self, file, ingredients):
+    def __init__(self, file, ingredients, failures):
         self.file = file
         self.ingredients = ingredients
+        self.failures = failures        # are those kept, too?
         self.entries = json.loads(file.read_text()) if file.exists() else {}
 
     def key(self, program):
@@ -54,13 +57,3 @@ class Kept:
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(self.entries, indent=1))
         new.rename(self.file)
-
-
-class Nothing:
-    """In the place of Kept where everything is to run anew."""
-
-    def get(self, name, program):
-        return None
-
-    def put(self, name, program, result):
-        pass
