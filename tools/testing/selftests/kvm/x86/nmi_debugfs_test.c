@@ -240,6 +240,16 @@ static void in_handler(void)
 	      "waiting %s", line_of(vcpu, "waiting"));
 }
 
+/* The next entry looks at what waits, and asks for the window as the last one did. */
+static void ask_again(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	finish_stage(vcpu);
+	vcpu_regs_get(vcpu, &regs);
+	vcpu_regs_set(vcpu, &regs);
+}
+
 static void pair(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
@@ -250,6 +260,7 @@ static void pair(void)
 	run_to(vcpu, STAGE_HANDLER);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
+	ask_again(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
