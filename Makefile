@@ -81,7 +81,7 @@ image:
 deps:
 	@KVER='$(wanted)' scripts/deps $(purposes)
 
-## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens
+## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
 ## make check         run every test on every host (HOSTS="amd intel" for some)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
@@ -119,10 +119,10 @@ run-compare: modules selftests image
 run-model:
 	@tools/testing/model/verify
 
-run-demo: modules image
-	@tools/demo/demo
-
 HOST ?= amd
+run-demo: modules image
+	@HOST='$(HOST)' tools/demo/demo
+
 run-shell: modules image
 	@tools/testing/hosts/run $(HOST) --shell
 

@@ -17,6 +17,9 @@ loader = importlib.machinery.SourceFileLoader('demo', str(PROGRAM))
 demo = importlib.util.module_from_spec(importlib.util.spec_from_loader('demo', loader))
 loader.exec_module(demo)
 
+# The demo has made the folder of the hosts known.
+import programs
+
 COUNT = 'NMI:          {}   Non-maskable interrupts'
 
 
@@ -43,6 +46,32 @@ class Demo(unittest.TestCase):
         self.assertEqual(self.verdict(COUNT.format(3)), ('demo: guest counted 3 of 3 NMIs', 0))
         for count in 0, 2, 4:
             self.assertEqual(self.verdict(COUNT.format(count)), (f'demo: guest counted {count} of 3 NMIs', 1))
+
+    def test_hosts(self):
+        """there is a demo on a host of each vendor, and on no other"""
+        with mock.patch.dict(os.environ, HOST='vax'):
+            self.assertEqual(self.verdict(COUNT.format(3)),
+                             ('demo: there is no demo on a host vax, only on amd and intel', 1))
+        for host in demo.HOSTS:
+            with mock.patch.dict(os.environ, HOST=host):
+                self.assertEqual(self.verdict(COUNT.format(3))[1], 0)
+
+    def test_command(self):
+        """a host gets the kernel that it can start in time, and all that QEMU reads"""
+        for host, kernel in ('amd', 'vmlinuz'), ('intel', 'vmlinux'):
+            with tempfile.TemporaryDirectory() as folder, \
+                 mock.patch.object(demo, 'Kernel') as image, mock.patch.object(demo, 'write_initramfs'), \
+                 mock.patch.object(demo.subprocess, 'Popen') as start, contextlib.redirect_stdout(io.StringIO()):
+                image.return_value.vmlinuz = Path('/vmlinuz')
+                image.return_value.vmlinux.return_value = Path('/vmlinux')
+                start.return_value.__enter__.return_value.stdout = []
+                demo.run_in_host(host, '1.2', Path(folder, 'trace'))
+            words = [str(word) for word in start.call_args[0][0]]
+            self.assertEqual(words[1], host)
+            self.assertIn(f'/{kernel}', words)
+            needed = [words[i + 1] for i, word in enumerate(words) if word == '--needs']
+            self.assertEqual([name for name in needed if not programs.find(name)], [])
+            self.assertTrue(needed)
 
     def test_failed_host(self):
         """three NMIs on a host that failed are no success"""
