@@ -36,8 +36,6 @@ void check_came_in_irq_window(struct kvm_vcpu *vcpu);
 int open_kernel_log(void);
 unsigned int nmi_messages(int log);
 
-/* Bochs, where time is what is executed and figures repeat. */
-bool tsc_counts_instructions(void);
 uint64_t tsc_khz_of(struct kvm_vcpu *vcpu);
 
 #endif

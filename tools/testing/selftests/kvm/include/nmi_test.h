@@ -39,6 +39,15 @@ void __attribute__((noreturn, format(printf, 1, 2))) skip(const char *fmt, ...);
 void __attribute__((noreturn, format(printf, 3, 4)))
 fail_at(const char *file, int line, const char *fmt, ...);
 
+/*
+ * For a case that needs more than the usual five seconds. A limit is given for a
+ * machine that does nothing else; where its clock goes on while the machine does
+ * something else, the case has more. NMI_TEST_PATIENCE in the environment is for
+ * kernels that are slower: it multiplies all limits.
+ */
+void limit_case(unsigned int seconds);
+unsigned int patience(unsigned int seconds);
+
 #define FAIL(fmt, ...) fail_at(__FILE__, __LINE__, fmt, ##__VA_ARGS__)
 
 /*
@@ -195,6 +204,15 @@ void send_nmi(struct kvm_vcpu *vcpu);
 
 /* An MSI in NMI mode, the way to reach a vCPU that is running. */
 void send_nmi_by_msi(struct kvm_vm *vm, uint8_t apic_id);
+
+/*
+ * For another thread, while the first one is in KVM_RUN: wait until its vCPU has
+ * halted, however long that takes.
+ */
+void wait_until_vcpu_sleeps(void);
+
+/* Bochs, where time is what is executed and figures repeat. */
+bool tsc_counts_instructions(void);
 
 /* Run until the guest reports a stage; run_to() also says which it must be. */
 uint32_t next_stage(struct kvm_vcpu *vcpu);

@@ -61,7 +61,12 @@ static void on_alarm(int signal)
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 	sigaction(SIGALRM, &dfl, NULL);
-	alarm(2);
+	alarm(patience(2));
+}
+
+void limit_case(unsigned int seconds)
+{
+	alarm(patience(seconds));
 }
 
 static void __attribute__((noreturn)) child(const struct test_case *c, int out)
@@ -73,7 +78,7 @@ static void __attribute__((noreturn)) child(const struct test_case *c, int out)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGALRM, &act, NULL);
-	alarm(CASE_SECONDS);
+	limit_case(CASE_SECONDS);
 
 	c->run();
 

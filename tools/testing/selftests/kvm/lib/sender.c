@@ -15,7 +15,7 @@ enum { STAGE_PAUSE = 1, STAGE_SENT };
 #define RANDOM_SLEEP_US	100
 #define MIN_SLEEP_US	20
 #define MAX_SLEEP_US	1000
-#define LOST_SECONDS	20
+#define LOST_SECONDS	10
 #define HUNG_SECONDS	(LOST_SECONDS + 10)
 
 extern void (*guest_on_event)(struct guest_regs *regs);
@@ -110,9 +110,9 @@ static void fail_if_lost(uint64_t sent)
 	if (sent != last_sent || !since) {
 		last_sent = sent;
 		since = now_ms();
-		alarm(HUNG_SECONDS);
+		limit_case(HUNG_SECONDS);
 	}
-	if (now_ms() - since > LOST_SECONDS * 1000)
+	if (now_ms() - since > patience(LOST_SECONDS) * 1000)
 		FAIL("of %lu NMIs one did not come", sent);
 }
 
@@ -150,7 +150,7 @@ void start_sender(struct kvm_vcpu *vcpu, uint64_t nr)
 	/* The handlers of the receiver are shared, and stay. */
 	init_events(sender, guest_on_event);
 	receiver = vcpu;
-	alarm(HUNG_SECONDS);
+	limit_case(HUNG_SECONDS);
 	sender_sleeps = sysconf(_SC_NPROCESSORS_ONLN) == 1;
 	*(uint64_t *)addr_gva2hva(vcpu->vm, (uint64_t)&nmis_wanted) = nr;
 	sync_global_to_guest(vcpu->vm, sender_sleeps);

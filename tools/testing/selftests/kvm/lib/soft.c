@@ -76,19 +76,6 @@ unsigned int nmi_messages(int log)
 	return nr;
 }
 
-bool tsc_counts_instructions(void)
-{
-	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
-	char version[8] = "";
-	bool bochs;
-
-	bochs = f && fgets(version, sizeof(version), f) &&
-		!strncmp(version, "Bochs", 5);
-	if (f)
-		fclose(f);
-	return bochs;
-}
-
 uint64_t tsc_khz_of(struct kvm_vcpu *vcpu)
 {
 	int khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);

@@ -11,13 +11,10 @@
  */
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 #include "nmi_test.h"
 
 enum { STAGE_READY = 1, STAGE_END };
-
-#define LONG_ENOUGH_TO_HALT	50	/* ms */
 
 extern char after_hlt[];
 static uint64_t flags;
@@ -31,27 +28,20 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void pause_ms(int ms)
-{
-	struct timespec t = { .tv_nsec = ms * 1000000L };
-
-	nanosleep(&t, NULL);
-}
-
 static void on_signal(int signal)
 {
 }
 
 static void *interrupt_vcpu(void *thread)
 {
-	pause_ms(LONG_ENOUGH_TO_HALT);
+	wait_until_vcpu_sleeps();
 	pthread_kill(*(pthread_t *)thread, SIGUSR1);
 	return NULL;
 }
 
 static void *send_msi(void *vm)
 {
-	pause_ms(LONG_ENOUGH_TO_HALT);
+	wait_until_vcpu_sleeps();
 	send_nmi_by_msi(vm, 0);
 	return NULL;
 }

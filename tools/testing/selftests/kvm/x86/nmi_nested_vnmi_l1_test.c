@@ -371,7 +371,7 @@ static void aborted_delivery(void)
 
 static void *send_nmi_later(void *vm)
 {
-	usleep(200000);
+	wait_until_vcpu_sleeps();
 	send_nmi_by_msi(vm, 0);
 	return NULL;
 }

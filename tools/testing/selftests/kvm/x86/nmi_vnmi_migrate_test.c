@@ -142,7 +142,7 @@ static void there_and_back(void)
 
 static void between(const char *from, const char *to, void (*run)(void))
 {
-	alarm(60);
+	limit_case(60);
 	load_module(from);
 	destination = to;
 	run();

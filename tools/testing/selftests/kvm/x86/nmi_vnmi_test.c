@@ -114,7 +114,7 @@ static void check_cost(void (*guest)(void), void (*on_event)(struct guest_regs *
 
 	nr_nmis = nr;
 	sync_global_to_guest(vcpu->vm, nr_nmis);
-	alarm(100);
+	limit_case(100);
 	trace_exits();
 	run_to(vcpu, STAGE_END);
 	stop_tracing();
