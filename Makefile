@@ -177,7 +177,7 @@ kselftest:
 unload load:
 	@KVER='$(or $(KVER),$(wanted))' scripts/load-module $@
 
-## make clean         remove build/, except the packages fetched for the hosts
+## make clean         remove what was built, except the packages and kernels for the hosts
 clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
