@@ -15,6 +15,7 @@
 #define DR6_BS		0x4000ul
 #define DR7_NONE	0x400ul
 #define DR7_L0_EXEC	0x401ul
+#define DR7_L0_WRITE	0x10401ul	/* one byte */
 
 /* Beside RIP, the flags with which an event's frame could give a step away. */
 struct expected_event {

@@ -23,6 +23,8 @@ static uint64_t frame_flags;	/* to add to what the first NMI's IRET pops */
 static bool touch_drs;		/* debug registers are the guest's to hold */
 static uint64_t dr6_before = DR6_NONE, dr6_after;
 static uint64_t breakpoint;	/* linear address, 0: none */
+static bool watch;		/* a byte that nobody touches */
+static uint8_t watched;
 static uint64_t dr6_seen[EVENT_LOG_SIZE];
 static uint32_t nr_dbs;
 uint32_t nr_direct_nmis;	/* that step_own_iret has taken */
@@ -32,6 +34,9 @@ static void guest(void)
 	if (breakpoint)
 		asm volatile("mov %0, %%dr0; mov %1, %%dr7"
 			     : : "r"(breakpoint), "r"(DR7_L0_EXEC) : "memory");
+	if (watch)
+		asm volatile("mov %0, %%dr0; mov %1, %%dr7"
+			     : : "r"(&watched), "r"(DR7_L0_WRITE) : "memory");
 	guest_warm_up();
 	write_dr6(dr6_before);
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
@@ -89,6 +94,7 @@ static struct kvm_vcpu *run_with(void *nmi_entry, bool second_nmi)
 	sync_global_to_guest(vcpu->vm, touch_drs);
 	sync_global_to_guest(vcpu->vm, dr6_before);
 	sync_global_to_guest(vcpu->vm, breakpoint);
+	sync_global_to_guest(vcpu->vm, watch);
 	set_gate(vcpu, NMI_VECTOR, nmi_entry, INTERRUPT_GATE, 0);
 
 	run_to(vcpu, STAGE_READY);
@@ -193,6 +199,13 @@ static void dr6_with_bs_in_hand_is_kept(void)
 	check_dr6_kept(DR6_NONE | DR6_BS);
 }
 
+/* B0 in DR6 is of a hit long ago. */
+static void old_hit_is_kept(void)
+{
+	watch = true;
+	dr6_in_hand_is_kept();
+}
+
 /*
  * A CPU takes the second NMI in front of the breakpoint, Bochs behind it. What
  * matters is that the step over IRET costs the guest none and adds none.
@@ -235,6 +248,7 @@ static const struct test_case cases[] = {
 	{ "two NMIs leave BS in DR6 alone", dr6_with_bs_is_kept },
 	{ "two NMIs leave DR6 alone when the guest holds it", dr6_in_hand_is_kept },
 	{ "two NMIs leave BS in DR6 alone when the guest holds it", dr6_with_bs_in_hand_is_kept },
+	{ "two NMIs do not report a watchpoint that has hit before them", old_hit_is_kept },
 	{ "a breakpoint on the interrupted instruction hits once in spite of two NMIs", breakpoint_behind_iret },
 	{ "RF popped by the IRET holds a breakpoint back", rf_is_popped },
 };

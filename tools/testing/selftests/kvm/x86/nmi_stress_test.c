@@ -32,7 +32,6 @@ enum { STAGE_READY = 1, STAGE_DIFFERENT, STAGE_END };
 #define PAGE_USER	4
 #define TSS_RSP0	4
 #define RFLAGS_STATUS	0x8d5ul		/* CF PF AF ZF SF OF */
-#define DR7_L0_WRITE	0x10401ul	/* one byte */
 
 void stress_sequence(void);
 extern char stress_syscall[], stress_user[], stress_user_end[];
