@@ -119,6 +119,19 @@ static void held_back(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, expected[NR_STEPS - 1]);
 }
 
+/* Nobody steps, but the IRET and what is behind it are not for user space alone. */
+static void held_back_in_handler(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(on_event);
+
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
 /* Step from the middle of the handler to the code it interrupted. */
 static unsigned int step_out_of_handler(struct kvm_vcpu *vcpu, uint64_t *addresses)
 {
@@ -189,6 +202,7 @@ static const struct test_case cases[] = {
 	{ "steps over an interrupt shadow with an NMI waiting are one each", in_shadow },
 	{ "steps out of the NMI handler are the same with another NMI waiting", out_of_handler },
 	{ "with events held back the NMI comes when stepping ends", held_back },
+	{ "with events held back none comes behind the handler's IRET", held_back_in_handler },
 };
 
 int main(void)
