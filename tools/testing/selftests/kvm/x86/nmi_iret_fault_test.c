@@ -10,19 +10,23 @@
  * on shared memory takes it out of the page tables, EPT or NPT included, and
  * keeps what is in it. The next access, the IRET's, makes the vCPU exit.
  *
+ * If there is no memory at all below the frame, KVM gives up and asks user space,
+ * with the IRET next. Then something else comes first: an IRQ, or other code.
+ *
  * The CPU clears the blocking bit when the IRET starts. A wrong implementation
  * does not put it back, and the waiting NMI hits the IRET: its frame goes over
  * the first one's, and the guest never gets home.
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
+enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END, STAGE_ELSEWHERE, STAGE_STILL };
 
 #define STACK_GPA	0x10000000
 #define STACK_SLOT	10
 #define STACK_PAGES	4
 #define FRAME_PAGE	(STACK_GPA + 2 * 4096)
 #define FRAME_SIZE	48	/* five words, at a 16-byte boundary */
+#define IRET_FRAME	40
 #define BAD_CS		0xfff8
 
 extern char gp_fixup[];
@@ -233,6 +237,98 @@ static void pf_at_iret(void)
 	CHECK_EQ(event_of(log, NMI_VECTOR)->rip, (uint64_t)guest_stop_next);
 }
 
+/* --- an IRET that turns out not to be next ------------------------------- */
+
+extern char elsewhere[];
+_Static_assert(STAGE_ELSEWHERE == 4 && STAGE_STILL == 5, "as below");
+asm(".pushsection .text\n"
+	"elsewhere: mov $4, %eax; out %eax, $0xf1\n"
+	"nop; nop\n"
+	"mov $5, %eax; out %eax, $0xf1\n"
+	".popsection");
+
+static void guest_with_apic(void)
+{
+	x2apic_enable();
+	guest();
+}
+
+static void on_irq_in_handler(struct guest_regs *regs)
+{
+	on_nmi(regs);
+	if (regs->vector == IRQ_VECTOR) {
+		guest_stage(STAGE_ELSEWHERE);
+		guest_stage(STAGE_STILL);
+	}
+}
+
+/* Take the IRET's memory away, and give it back when KVM has noticed. */
+static struct kvm_vcpu *run_to_iret(struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_with_apic, on_irq_in_handler);
+	char stack[STACK_PAGES * 4096];
+
+	vm_enable_cap(vcpu->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+	use_frame_page(vcpu);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+
+	memcpy(stack, addr_gpa2hva(vcpu->vm, STACK_GPA), sizeof(stack));
+	finish_stage(vcpu);
+	vcpu_regs_get(vcpu, regs);
+	regs->rip = (uint64_t)event_iret_2;
+	regs->rsp = FRAME_PAGE + FRAME_SIZE - IRET_FRAME;
+	vcpu_regs_set(vcpu, regs);
+	vm_mem_region_delete(vcpu->vm, STACK_SLOT);
+	TEST_ASSERT(!__vcpu_run(vcpu), "KVM_RUN");
+	CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, STACK_GPA,
+				    STACK_SLOT, STACK_PAGES, 0);
+	memcpy(addr_gpa2hva(vcpu->vm, STACK_GPA), stack, sizeof(stack));
+	vcpu_regs_get(vcpu, regs);
+	CHECK_EQ(regs->rip, (uint64_t)event_iret_2);
+	return vcpu;
+}
+
+static void check_still_blocked(struct kvm_vcpu *vcpu)
+{
+	run_to(vcpu, STAGE_ELSEWHERE);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_STILL);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
+static void irq_in_front(void)
+{
+	struct kvm_msi msi = {
+		.address_lo = APIC_DEFAULT_GPA,
+		.data = IRQ_VECTOR,
+	};
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	require_iret_tracked();
+	vcpu = run_to_iret(&regs);
+	regs.rflags |= RFLAGS_IF;
+	vcpu_regs_set(vcpu, &regs);
+	TEST_ASSERT(__vm_ioctl(vcpu->vm, KVM_SIGNAL_MSI, &msi) == 1, "no MSI");
+	check_still_blocked(vcpu);
+}
+
+static void moved_away(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	require_iret_tracked();
+	vcpu = run_to_iret(&regs);
+	regs.rip = (uint64_t)elsewhere;
+	vcpu_regs_set(vcpu, &regs);
+	check_still_blocked(vcpu);
+}
+
 static const struct test_case cases[] = {
 	{ "an IRET that waits for its stack page keeps NMIs blocked", host_page_missing },
 	{ "it returns where it should with no NMI waiting", host_page_missing_alone },
@@ -240,6 +336,8 @@ static const struct test_case cases[] = {
 	{ "it opens the window at the #GP handler's first instruction", gp_at_iret_opens },
 	{ "the #GP frame shows the handler's own flags", gp_frame },
 	{ "an IRET that takes #PF returns when it runs again", pf_at_iret },
+	{ "an IRQ that comes in front of the IRET keeps NMIs blocked", irq_in_front },
+	{ "so does user space that takes the vCPU elsewhere", moved_away },
 };
 
 int main(void)
