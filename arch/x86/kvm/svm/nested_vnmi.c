@@ -344,10 +344,14 @@ void nested_vnmi_exit(struct vcpu_svm *svm)
  */
 void nested_vnmi_unmask(struct vcpu_svm *svm, int cause)
 {
-	if (vnmi_supported())
+	if (vnmi_supported()) {
 		vnmi_set_masked_now(svm, false);
-	else
+	} else {
 		iret_window_open(svm, &svm->nmi.l2, cause);
+		/* The next entry may have no reason to look at it. */
+		set_l2_intercept(svm, INTERCEPT_IRET, false);
+		vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
+	}
 	svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
 }
 
