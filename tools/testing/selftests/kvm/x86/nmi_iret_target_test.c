@@ -22,6 +22,7 @@ enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
 #define DATA16		0x48
 
 #define USER_PAGE	0x10000000ul
+#define LOW_PAGE	0x1000ul	/* below KVM_UTIL_MIN_VADDR */
 #define PAGE_USER	4
 #define TSS_RSP0	4
 
@@ -219,10 +220,11 @@ static void code_of_16_bits(void)
 	struct kvm_vcpu *vcpu = create_target_vm();
 	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
 
-	TEST_ASSERT(page < 0x10000, "IP has 16 bits, but the page is at 0x%lx", page);
+	/* IP has 16 bits. */
+	virt_map(vcpu->vm, LOW_PAGE, addr_gva2gpa(vcpu->vm, page), 1);
 	memcpy(addr_gva2hva(vcpu->vm, page), low_target, target_end - low_target);
 	aim_at_segment(vcpu, CODE16, DATA16);
-	target.rip = page;
+	target.rip = LOW_PAGE;
 	check_target(vcpu);
 }
 
