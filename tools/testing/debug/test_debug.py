@@ -29,30 +29,34 @@ check = load_check()
 
 # How the kernel's log looks after all mistakes.
 LOG = """\
-mistake use_after_free
+[   35.0] mistake use_after_free
 [   35.1] ==================================================================
 [   35.2] BUG: KASAN: use-after-free in use_after_free+0x5f/0x70 [mistakes]
-mistake wide_shift
+[   35.3] mistake wide_shift
 [   35.4] UBSAN: shift-out-of-bounds in /src/mistakes.c:44:12
-mistake sleep_in_atomic
+[   35.3] mistake sleep_in_atomic
 [   35.6] BUG: sleeping function called from invalid context at kernel/locking/mutex.c:580
-mistake preemptible_cpu
+[   35.3] mistake preemptible_cpu
 [   35.8] BUG: using smp_processor_id() in preemptible [00000000] code: insmod/95
-mistake unlocked_rcu
+[   35.3] mistake unlocked_rcu
 [   36.0] =============================
 [   36.0] WARNING: suspicious RCU usage
-mistake lock_inversion
+[   35.3] mistake lock_inversion
 [   36.2] ======================================================
 [   36.2] WARNING: possible circular locking dependency detected
 """
-COMPLAINED = "run: amd: the kernel complained: [   35.2] BUG: KASAN: use-after-free\n"
+COMPLAINED = "run: amd: the kernel complained: [   35.2] BUG: KASAN: use-after-free\nrun: the console log is {}\n"
 
 
 class Mistakes(unittest.TestCase):
     def made(self, log, status=125, errors=COMPLAINED):
-        """What is said of a host that prints LOG and ERRORS and ends with STATUS: {claim: outcome}"""
+        """What is said of a host whose kernel logs LOG, with ERRORS and STATUS: {claim: outcome}"""
         place = check.Place("amd")
-        done = subprocess.CompletedProcess([], status, log, errors)
+        file = tempfile.NamedTemporaryFile("w")
+        self.addCleanup(file.close)
+        file.write(log)
+        file.flush()
+        done = subprocess.CompletedProcess([], status, "", errors.format(file.name))
         with mock.patch.object(check.subprocess, "run", return_value=done), \
                 contextlib.redirect_stdout(io.StringIO()):
             check.make_mistakes(place, "6.1-debug", Path("mistakes.ko"))
@@ -68,15 +72,15 @@ class Mistakes(unittest.TestCase):
         """a kernel that is silent about any one mistake fails for that one"""
         for mistake in check.MISTAKES:
             with self.subTest(mistake):
-                head, _, rest = LOG.partition(f"mistake {mistake}\n")
-                _, _, rest = rest.partition("\nmistake ")
-                outcomes = self.made(f"{head}mistake {mistake}\n" + (f"mistake {rest}" if rest else ""))
+                head, mark, rest = LOG.partition(f"mistake {mistake}\n")
+                _, next_mark, rest = rest.partition("\n[   35.3] mistake ")
+                outcomes = self.made(head + mark + next_mark.lstrip() + rest)
                 failed = [claim for claim, outcome in outcomes.items() if outcome == "failed"]
                 self.assertEqual(failed, [f"{mistake.replace('_', ' ')} is reported"])
 
     def test_reported_elsewhere(self):
         """a report that belongs to another mistake does not count"""
-        log = LOG.replace("mistake wide_shift\n", "").replace("[   35.1] ===", "mistake wide_shift\n===")
+        log = LOG.replace("mistake wide_shift\n", "\n").replace("[   35.1] ===", "mistake wide_shift\n[   35.1] ===")
         outcomes = self.made(log)
         self.assertEqual(outcomes["use after free is reported"], "failed")
         self.assertEqual(outcomes["wide shift is reported"], "passed")
@@ -104,7 +108,7 @@ class Script(unittest.TestCase):
             stats.write_text(f" max locking depth:    11\n debug_locks:             {locks}\n")
             program.write_text(f"#!/bin/sh\n{fuzzer}\n")
             program.chmod(0o755)
-            script = (check.MORE_PROGRAMS + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
+            script = (check.FUZZ.format(more=8000) + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
             done = subprocess.run(["sh", "-c", f"status=0\n{script}exit $status"], cwd=folder, text=True,
                                   capture_output=True)
         return done.returncode, [line for line in done.stdout.splitlines() if "ok" in line]
@@ -117,7 +121,7 @@ class Script(unittest.TestCase):
     def test_bad_program(self):
         """a program that does not is a failure"""
         status, lines = self.run_after("exit 1")
-        self.assertEqual((status, lines[0]), (1, "not ok 11 8,000 more programs"))
+        self.assertEqual((status, lines[0]), (1, "not ok 11 8000 more programs"))
 
     def test_lockdep_off(self):
         """lockdep that has given up is a failure"""
