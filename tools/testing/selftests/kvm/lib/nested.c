@@ -8,6 +8,8 @@ struct l2_exit l2_exits[NR_EXITS];
 uint32_t nr_l2_exits;
 uint64_t l2_pushed;
 
+extern char event_entry_0x60[];
+
 static char l2_stack[4096] __aligned(4096);
 static uint32_t l2_in_nmi;
 static bool l2_ended;
@@ -60,15 +62,26 @@ const struct l2_exit *run_l2(void)
 	return exit;
 }
 
+static void touch(const void *address)
+{
+	(void)*(const volatile char *)address;
+}
+
 /*
  * An exit for a page that L0 has not mapped yet ends an interrupt shadow in QEMU,
- * whose VMRUN does not load one: let L2 touch its pages before it counts.
+ * whose VMRUN does not load one, and is an opportunity that L0 must not depend on:
+ * let L1 and L2 touch their pages before it counts.
  */
 void warm_l2_up(void)
 {
 	struct vmcb *vmcb = l1_svm->vmcb;
 	struct vmcb before = *vmcb;
 
+	touch((void *)get_idt().address);
+	touch(event_entry_2);
+	touch(event_entry_6);
+	touch(event_entry_0x60);
+	touch(l2_stack);
 	vmcb->control.int_ctl = 0;
 	vmcb->control.int_state = 0;
 	vmcb->control.event_inj = 0;

@@ -326,6 +326,24 @@ static void fault_intercepted(void)
 	CHECK_EQ(read_log(vcpu)->nr, 0);
 }
 
+/* The intercept that belongs to L1's latch is not for L2's IRET. */
+static void fault_in_l1_handler(void)
+{
+	const struct l2_start start = {
+		.rip = l2_bad_iret, .int_ctl = V_NMI_ENABLE,
+		.exceptions = 1u << GP_VECTOR,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_takes_nmis, &start, l2_in_handler);
+
+	run_to(vcpu, STAGE_L1);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L2_EXITED);
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_EXCP_BASE + GP_VECTOR);
+	CHECK_EQ(state_bits(l2_exits[0].int_ctl), 0);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+}
+
 /* L0 has to map the stack before the IRET completes. */
 static void exit_in_iret(void)
 {
@@ -497,6 +515,7 @@ static const struct test_case cases[] = {
 	{ "L1 that intercepts exceptions sees none of L0's", db_intercepted },
 	{ "L1 sees the #DB that L2's IRET asked for", db_of_l2 },
 	{ "L1 that intercepts the fault of L2's IRET finds it masked", fault_intercepted },
+	{ "and unmasked if it was so, in L1's own handler as well", fault_in_l1_handler },
 	{ "an exit to L0 in the middle of L2's IRET leaves it masked", exit_in_iret },
 	{ "an exit during delivery leaves the NMI to L1, unmasked", aborted_delivery },
 	{ "a masked NMI does not wake L2 from HLT", halted },

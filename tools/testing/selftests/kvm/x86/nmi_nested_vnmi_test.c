@@ -101,6 +101,16 @@ static void check_exits(struct kvm_vcpu *vcpu, const struct cell *cell)
 	CHECK_EQ(nr_l2_exits, i + 1);
 }
 
+/* Whatever becomes of L2's NMIs, L1 has had none. */
+static void check_l1(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.masked, 0);
+	CHECK_EQ(events.nmi.pending, 0);
+}
+
 static void run_cell_looking(const struct cell *cell, enum look how)
 {
 	static const char * const names[] = { "exits", "migrates", "goes through" };
@@ -125,6 +135,7 @@ static void run_cell_looking(const struct cell *cell, enum look how)
 	run_to(vcpu, STAGE_END);
 	check_events(vcpu, cell);
 	check_exits(vcpu, cell);
+	check_l1(vcpu);
 	sync_global_from_guest(vcpu->vm, l2_pushed);
 	CHECK_EQ(l2_pushed & RFLAGS_TF, 0);
 	kvm_vm_free(vcpu->vm);
