@@ -115,7 +115,7 @@ bool nested_vnmi_in_play(struct vcpu_svm *svm)
 	if (vnmi_supported())
 		return svm->nested.nested_run_pending;
 
-	return (svm->nested.ctl.int_ctl & (V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK)) ||
+	return (svm->nested.ctl.int_ctl & V_NMI_PENDING_MASK) ||
 	       svm->nmi.l2.state != NMI_OPEN || svm->nmi.l1.state != NMI_OPEN ||
 	       injects_nmi(svm);
 }
