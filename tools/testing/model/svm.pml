@@ -62,7 +62,7 @@ inline cpu_stepped()
 
 inline svm_nmi_update()
 {
-	enter = LATCH_OF_L2 || state == NMI_RETIRING || step || ready;
+	enter = L2_IN_PLAY || state == NMI_RETIRING || step || ready;
 	in_play = enter || state == NMI_BLOCKED
 }
 

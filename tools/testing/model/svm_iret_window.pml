@@ -4,6 +4,7 @@
  * vNMI.  The latch is in svm.pml.
  */
 #define LATCH_OF_L2		false
+#define L2_IN_PLAY		false
 #define IRET_FAULT_UNBLOCKS	true
 #define TASKS			true	/* IRET may be a task switch */
 #define iret_may_switch		(depth == 1 && step_lent != STEP_IRET)
@@ -212,11 +213,12 @@ inline cancel()
 	complete_interrupts()
 }
 
-/* The IRET intercept comes in front of everything that IRET does. */
+/* The IRET intercept comes in front of everything that IRET does, but its fetch. */
 inline cpu_boundary()
 {
 	if
 	:: intercept_iret && at_iret[depth] && !kick -> exit = IRET
+	:: intercept_iret && at_iret[depth] && !kick -> exit = NPF
 	:: else
 	fi
 }

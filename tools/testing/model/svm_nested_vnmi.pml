@@ -8,6 +8,8 @@
  * Not modelled: GIF, SMM, and vNMI that the CPU has.
  */
 #define LATCH_OF_L2		true
+/* nested_vnmi_in_play() */
+#define L2_IN_PLAY		(v_nmi || v_nmi_mask || state != NMI_OPEN || l1_state != NMI_OPEN || event == NMI)
 #define IRET_FAULT_UNBLOCKS	false	/* by the manual */
 #define TASKS			true
 #define iret_may_switch		(depth == 1 && step_lent != STEP_IRET)
@@ -79,6 +81,7 @@ inline sync_masked()
 inline nested_vnmi_unmask()
 {
 	iret_window_open();
+	intercept_iret = false;
 	v_nmi_mask = false
 }
 
@@ -192,6 +195,7 @@ inline cpu_boundary()
 	must(bounded, nmi_pending == 0 || l1_state != NMI_OPEN || kick);
 	if
 	:: intercept_iret && at_iret[depth] && !kick -> exit = IRET
+	:: intercept_iret && at_iret[depth] && !kick -> exit = NPF
 	:: else
 	fi
 }
@@ -237,12 +241,13 @@ inline l1_runs()
 
 inline vmrun()
 {
-	svm_nmi_enter_l2();
 	nested_run_pending = true;
 	req_event = true;
 	exc = (event_of_l1 == EXC);
 	event = (event_of_l1 == NMI -> NMI : NONE);
 	from_l1 = (event == NMI);
+	intercept_iret = false;
+	svm_nmi_enter_l2();
 	event_of_l1 = NONE
 }
 
@@ -349,7 +354,10 @@ outside:
 			goto progress_world
 		:: true
 		fi;
-		svm_nmi_enter();
+		if
+		:: enter -> svm_nmi_enter()
+		:: else
+		fi;
 		from_l1 = false;
 		deliver_event();
 		clear_scratch();
@@ -367,7 +375,8 @@ boundary:
 		:: else
 		fi;
 		if
-		:: exit != NONE -> goto exited
+		:: exit == NPF -> goto progress_exit
+		:: exit != NONE && exit != NPF -> goto exited
 		:: exit == NONE ->
 			exit = INTR;
 			goto progress_exit
@@ -402,7 +411,10 @@ exited:
 	atomic {
 		nested_run_pending = false;
 		complete_interrupts();
-		svm_nmi_exit();
+		if
+		:: in_play -> svm_nmi_exit()
+		:: else
+		fi;
 		if
 		/* L1 intercepts this one. */
 		:: (exit == INTR || exit == HLT || exit == NPF || exit == FAULT || exit == IRET) && !owned ->

@@ -71,7 +71,8 @@ boundary:
 		:: else
 		fi;
 		if
-		:: exit != NONE -> goto exited
+		:: exit == NPF -> goto progress_exit
+		:: exit != NONE && exit != NPF -> goto exited
 		:: exit == NONE ->
 			exit = INTR;
 			goto progress_exit
