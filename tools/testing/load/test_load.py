@@ -3,114 +3,204 @@
 
 import os
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
 import unittest
 from pathlib import Path
 
-TESTING = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+TESTING = HERE.parent
 ROOT = TESTING.parents[1]
+sys.path.insert(0, str(TESTING / "hosts"))
+
+from kernel import Kernel, module_field
+from process import tool
+
 KVER = os.environ["KVER"]
+BUILD = ROOT / "build" / KVER
+
+# Make and scripts/load-module use these; a host that does not share the root of
+# this machine has busybox's, which lack an option, or none.
+PROGRAMS = "make", "bash", "find", "modprobe", "modinfo", "insmod", "rmmod"
 
 # Each step prints its name, what it says, and its status. They run in a copy of
 # the few files they need: the host may not see where this checkout is.
 STEPS = """
 step() { name=$1; shift; echo "step $name"; "$@" 2>&1; echo "status $?"; }
-loaded() { cat /sys/module/kvm_amd/version 2>/dev/null || echo stock; }
+loaded() {
+	[ -d "/sys/module/$module" ] || echo none
+	[ ! -d "/sys/module/$module" ] || cat "/sys/module/$module/version" 2>/dev/null || echo stock
+}
+with_open() { sh -c 'exec 3</dev/kvm; exec sleep 60' & sleep 1; "$@"; status=$?; kill $!; wait $!; return $status; }
 with_vm() {
-	sh -c 'exec 3</dev/kvm; exec sleep 999' &
-	until ls -l /proc/$!/fd | grep -q /dev/kvm && grep -q sleep /proc/$!/comm; do sleep 0.1; done
+	./halted_vm >vm 2>&1 &
+	until grep . vm; do sleep 0.1; done
 	"$@"; status=$?; kill $!; wait $!; return $status
 }
-export KVER=$(uname -r)
-load="./scripts/load-module load" unload="./scripts/load-module unload"
-mkdir -p scripts "build/$KVER"
-mv load-module scripts
-mv kvm-amd.ko "build/$KVER"
+covering() { # FILE COMMAND...: the command finds other contents in the file
+	cat >cover; file=$1; shift
+	mount --bind cover "$file" && { "$@"; status=$?; umount "$file"; return $status; }
+}
+. ./.host/job
+kver=$(uname -r)
+# What the host does not share it brings along.
+[ -d /lib/modules ] || ln -s "$PWD/modules" /lib/modules
+[ -e /bin/bash ] || ln -s /usr/bin/bash /bin
+mkdir /run/modprobe.d
+echo "options $module $host_params" >/run/modprobe.d/host.conf
+cd checkout
+mv ../halted_vm .
+ours=build/$kver/$(echo $module | tr _ -).ko
+load="make load" unload="make unload"
 
 step unload-stock $unload
 step load $load; loaded
 step load-again $load
-step unload-busy with_vm $unload; loaded
+mkdir dkms; printf '#!/bin/sh\\necho 0.9\\n' >dkms/modinfo; chmod +x dkms/modinfo
+step unload-dkms env PATH="$PWD/dkms:$PATH" $unload; loaded
+printf '#!/bin/sh\\nexit 1\\n' >dkms/modinfo
+step unload-nothing env PATH="$PWD/dkms:$PATH" $unload; loaded
+step unload-busy with_open $unload; loaded
+step unload-vm with_vm $unload; loaded
 step unload $unload; loaded
-step load-busy with_vm $load; loaded
-KVER=9.9.9 step other-kernel $load; loaded
-mkdir -p /run/modprobe.d
-echo 'options kvm-amd nested=0' >/run/modprobe.d/kvm.conf
-step options $load; cat /sys/module/kvm_amd/parameters/nested
+step unload-again $unload; loaded
+step load-busy with_open $load; loaded
+step load-vm with_vm $load; loaded
+sed 's/^\\(flags.*\\) \\(vmx\\|svm\\)\\b/\\1/' /proc/cpuinfo | step no-cpu covering /proc/cpuinfo $load; loaded
+sed '/^flags/{s/ vmx / wasvmx /;s/ svm / vmx /;s/ wasvmx / svm /}' /proc/cpuinfo |
+	step other-vendor covering /proc/cpuinfo $load; loaded
+echo Y | step signed covering /sys/module/module/parameters/sig_enforce $load; loaded
+echo 'options '$module' nested=0' >/run/modprobe.d/kvm.conf
+step options $load; cat /sys/module/$module/parameters/nested
 rm /run/modprobe.d/kvm.conf
 step unload-last $unload
 
-# A module that this kernel does not take, then none.
-sed -i 's/SMP preempt mod_unload/SMP preempt mod_never_/' "build/$KVER/kvm-amd.ko"
+# A kernel update: what was built is for the kernel before, and then also called so.
+step other-kernel $load KVER=9.9.9; loaded
+mv "build/$kver" build/6.1.0-1-amd64
+step updated $load; loaded
+mv build/6.1.0-1-amd64 "build/$kver"
+sed -i 's/SMP preempt mod_unload/SMP preempt mod_never_/' "$ours"
 step refused $load; loaded
-rm "build/$KVER/kvm-amd.ko"
-step missing $load; loaded
-
-sed 's/\\<svm\\>//' /proc/cpuinfo >cpuinfo
-mount --bind cpuinfo /proc/cpuinfo
-step other-cpu $load; loaded
-umount /proc/cpuinfo
 """
 
 
-class Load(unittest.TestCase):
+def checkout(folder):
+    """What there is of a checkout after make, as far as load and unload go."""
+    (folder / "build" / KVER).mkdir(parents=True)
+    for file in "Makefile", "dkms.conf", "scripts":
+        subprocess.run(["cp", "-a", ROOT / file, folder], check=True)
+    for module in "kvm-intel.ko", "kvm-amd.ko":
+        shutil.copy(BUILD / module, folder / "build" / KVER)
+
+
+def distribution(folder):
+    """The vendor modules of the distribution and what they need, where modprobe finds them."""
+    image = BUILD / "image"
+    tree = folder / "lib/modules" / KVER
+    tree.mkdir(parents=True)
+    for table in "modules.order", "modules.builtin", "modules.builtin.modinfo":
+        shutil.copy(image / "lib/modules" / KVER / table, tree)
+    for file in Kernel(ROOT / "build", KVER).modules("kvm_intel", "kvm_amd"):
+        target = folder / file.relative_to(image)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    tool("depmod", "-b", folder, KVER)
+    return folder / "lib/modules"
+
+
+class Load:
+    host = module = None
+
     @classmethod
     def setUpClass(cls):
-        if "amd" not in (os.environ.get("HOSTS") or "amd").split():
-            raise unittest.SkipTest("make load: HOSTS leaves out amd")
-        module = ROOT / "build" / KVER / "kvm-amd.ko"
-        done = subprocess.run([TESTING / "hosts/run", "amd", "--stock",
-                               "--with", ROOT / "scripts/load-module", "--with", module, "--", STEPS],
-                              text=True, capture_output=True)
+        if cls.host not in (os.environ.get("HOSTS") or "amd").split():
+            raise unittest.SkipTest(f"make load: HOSTS leaves out {cls.host}")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            checkout(folder / "checkout")
+            subprocess.run(["gcc", "-Wall", "-Werror", "-O2", "-static", "-o", folder / "halted_vm",
+                            HERE / "halted_vm.c"], check=True)
+            needs = [word for program in PROGRAMS for word in ("--needs", program)]
+            files = [word for file in (folder / "checkout", folder / "halted_vm", distribution(folder))
+                     for word in ("--with", file)]
+            done = subprocess.run([TESTING / "hosts/run", cls.host, "--stock", *needs, *files, "--", STEPS],
+                                  text=True, capture_output=True)
         if done.returncode:
             raise AssertionError(f"the host ended with status {done.returncode}\n{done.stdout}{done.stderr}")
         cls.steps = {name: (int(status), said, after.strip()) for name, said, status, after in
                      re.findall(r"^step (\S+)\n(.*?)^status (\d+)\n(.*?)(?=^step |\Z)", done.stdout, re.M | re.S)}
-        version = subprocess.run(["modinfo", "-F", "version", module], text=True,
-                                 check=True, capture_output=True)
-        cls.ours = version.stdout.strip()
+        cls.ours = module_field(BUILD / f"{cls.module.replace('_', '-')}.ko", "version")
 
-    def assert_step(self, name, status, said, after):
-        """A step ends with STATUS and says one line like SAID; AFTER is the version loaded then."""
+    def assert_step(self, name, succeeds, said, after=None):
+        """A step says a line like SAID; AFTER is the version loaded then."""
         self.assertIn(name, self.steps)
-        was_status, was_said, was_after = self.steps[name]
-        self.assertRegex(was_said, said)
-        self.assertEqual((was_status, was_after), (status, after))
+        status, was_said, was_after = self.steps[name]
+        self.assertRegex(was_said, f"(?m)^{said}")
+        self.assertEqual(status == 0, succeeds, was_said)
+        if after:
+            self.assertEqual(was_after, after, was_said)
 
     def test_load(self):
         """load replaces the distribution's module, and says so when done before"""
-        self.assert_step("load", 0, f"^load: kvm_amd {self.ours} is loaded", self.ours)
-        self.assert_step("load-again", 0, "^load: this kvm_amd is loaded already", "")
+        self.assert_step("load", True, f"load: {self.module} {self.ours} is loaded", self.ours)
+        self.assert_step("load-again", True, f"load: this {self.module} is loaded already$")
 
     def test_unload(self):
         """unload brings the distribution's back, and leaves it when it is there"""
-        self.assert_step("unload-stock", 0, "^unload: kvm_amd is the distribution's already", "")
-        self.assert_step("unload", 0, "^unload: the distribution's kvm_amd is loaded", "stock")
+        self.assert_step("unload-stock", True, f"unload: {self.module} is the distribution's already$")
+        self.assert_step("unload", True, f"unload: the distribution's {self.module} is loaded$", "stock")
+        self.assert_step("unload-again", True, f"unload: {self.module} is the distribution's already$", "stock")
+
+    def test_dkms(self):
+        """unload does not take what DKMS has installed for the distribution's"""
+        self.assert_step("unload-dkms", False, "unload: DKMS has installed .*: sudo make dkms-remove", self.ours)
+
+    def test_nothing_to_go_back_to(self):
+        """unload leaves ours where the distribution's is gone"""
+        self.assert_step("unload-nothing", False, f"unload: modprobe finds no {self.module} for {KVER}", self.ours)
 
     def test_busy(self):
-        """neither touches a module in use, and both name the user"""
-        for step, after in ("load-busy", "stock"), ("unload-busy", self.ours):
-            self.assert_step(step, 1, r"(?m)kvm_amd is in use: .*; held by: sleep \d+$", after)
+        """neither touches a module in use, by a virtual machine or a program, and both name it"""
+        for user, process in ("vm", "halted_vm"), ("busy", "sleep"):
+            for action, after in ("load", "stock"), ("unload", self.ours):
+                with self.subTest(f"{action} {process}"):
+                    self.assert_step(f"{action}-{user}", False,
+                                     rf"{action}: {self.module} is in use: .*; held by: {process} \d+$", after)
 
     def test_options(self):
         """options in modprobe.d hold for our module too"""
-        self.assert_step("options", 0, "is loaded", "0")
+        self.assert_step("options", True, "load: .* is loaded", "N" if self.module == "kvm_intel" else "0")
+
+    def test_other_vendor(self):
+        """the other vendor's module does not load, and this one's stays"""
+        other = {"kvm_intel": "amd", "kvm_amd": "intel"}[self.module]
+        self.assert_step("other-vendor", False, rf"load: the kernel refuses build/{KVER}/kvm-{other}.ko \(see dmesg\)$",
+                         "stock")
+
+    def test_no_cpu(self):
+        """a CPU without SVM and VMX is refused"""
+        self.assert_step("no-cpu", False, "load: this CPU has neither VMX nor SVM", "stock")
+
+    def test_signed(self):
+        """a kernel that wants signed modules is not asked to take ours"""
+        self.assert_step("signed", False, "load: this kernel takes signed modules only", "stock")
 
     def test_other_kernel(self):
-        """a module for another kernel is refused"""
-        self.assert_step("other-kernel", 1, f"^load: .* is for 9.9.9, running is {re.escape(KVER)}", "stock")
-
-    def test_other_cpu(self):
-        """a CPU without SVM and VMX is refused"""
-        self.assert_step("other-cpu", 1, "^load: this CPU has neither VMX nor SVM", "stock")
-
-    def test_missing(self):
-        """a module that is not built yet is asked for"""
-        self.assert_step("missing", 1, "^load: build/.*kvm-amd.ko is missing: run make first", "stock")
+        """a module for another kernel is refused, also one from before a kernel update"""
+        self.assert_step("other-kernel", False, f"load: .* is for 9.9.9, running is {re.escape(KVER)}", "stock")
+        self.assert_step("updated", False, f"load: build/{KVER}/kvm-.*.ko is missing: run make first", "stock")
 
     def test_refused(self):
         """a module that the kernel refuses gives way to the distribution's again"""
-        self.assert_step("refused", 1, "(?m)^load: the kernel refuses .*the stock kvm_amd is loaded again", "stock")
+        self.assert_step("refused", False, f"load: the kernel refuses .*the stock {self.module} is loaded again$",
+                         "stock")
+
+
+class LoadAmd(Load, unittest.TestCase):
+    host, module = "amd", "kvm_amd"
 
 
 if __name__ == "__main__":
