@@ -14,6 +14,9 @@ HOSTS = "amd amd-vnmi intel intel-soft"
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
 
+# Of a test, as an option of run-tests: random programs take two minutes on amd-vnmi.
+TEST_LIMIT = "-t 300 "
+
 # Each test has a limit of its own; this is for the host, on a busy machine.
 SECONDS = "7200"
 
@@ -57,7 +60,7 @@ def steps(host):
                                    for row_host, parameters, tests in variants() if row_host == host]
 
 
-def command(host, folder, steps, *options, before="", after="", limit=""):
+def command(host, folder, steps, *options, before="", after="", limit=TEST_LIMIT):
     """The command that boots the host and runs these steps there, between lines of shell.
 
     Those behind may set status. The limit, as an option of run-tests, is that of each test."""

@@ -99,11 +99,14 @@ void require_shadow_tracked(uint64_t rflags);
 /* For promises about the IRET itself, which only hardware keeps. */
 void require_iret_tracked(void);
 
+bool on_bochs_2_7(void);
+
 /*
  * Bochs 2.7 sets blocking at a VM entry that asks for it, but does not clear it
  * at one that does not: only an IRET in a guest does. With virtual NMIs nothing
  * can be seen there that ends blocking by other means.
  */
+bool blocking_cleared_at_entry(void);
 void require_blocking_cleared_at_entry(void);
 
 /* --- shared by guest and host ------------------------------------------ */
