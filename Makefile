@@ -86,6 +86,7 @@ deps:
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
+## make fuzz          random programs beside a model for MINUTES=10 on HOST=amd, from SEED= on
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
@@ -93,14 +94,14 @@ deps:
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-compare demo shell: purposes := build test
+compare demo fuzz shell: purposes := build test
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
 check-debug: purposes := build test debug
 lint: purposes := build lint
 docs: purposes := docs
-check check-debug compare demo shell model lint docs dkms deb: deps
+check check-debug compare demo fuzz shell model lint docs dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 run-check: modules selftests image
@@ -118,6 +119,10 @@ run-compare: modules selftests image
 
 run-model:
 	@tools/testing/model/verify
+
+run-fuzz: modules selftests image
+	@HOST='$(HOST)' MINUTES='$(MINUTES)' SEED='$(SEED)' PROGRAMS='$(PROGRAMS)' STOCK='$(STOCK)' \
+		tools/testing/fuzz
 
 HOST ?= amd
 run-demo: modules image
@@ -184,5 +189,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: check-debug run-check-debug port-report patches check-patches run-patches run-check-patches
+.PHONY: fuzz run-fuzz check-debug run-check-debug port-report patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:
