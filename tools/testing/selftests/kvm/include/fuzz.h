@@ -229,6 +229,7 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *model);
 void fuzz_nmi_unmask_by_iret(struct fuzz_model *model);
 void fuzz_iret_faulted(struct fuzz_model *model);
 void fuzz_seen_by_kvm(struct fuzz_model *model);
+void fuzz_fault_seen(struct fuzz_model *model);
 void fuzz_send_nmi(struct fuzz_model *model);
 
 /* --- the VM ------------------------------------------------------------- */

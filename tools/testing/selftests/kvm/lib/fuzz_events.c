@@ -8,13 +8,13 @@
  *   SVM vNMI   An IRET that faults leaves NMIs masked, by the words of the manual.
  *		Two NMIs that meet in an interrupt shadow or in SMM are one.
  *   soft vNMI  The IRET is not seen. What ends the masking is the return to the
- *		interrupted instruction, if it had IRQs off and RF clear; an
- *		exit with IRQs on; or, if an NMI waits, IRQs that are on. Of exits
- *		that nobody asked for the model does not know: it goes on both
- *		ways where one may have been seen.
+ *		interrupted instruction, if it had IRQs off and RF clear and
+ *		nobody debugs the guest; an exit with IRQs on; or, if an NMI
+ *		waits, IRQs that are on. Of exits that nobody asked for the
+ *		model does not know: it goes on both ways where one may have
+ *		been seen.
  */
 #include "fuzz.h"
-
 
 static enum nmi_path path(void)
 {
@@ -40,6 +40,13 @@ void fuzz_iret_faulted(struct fuzz_model *m)
 {
 	if (path() == SVM_IRET || path() == VMX_VIRTUAL_NMIS)
 		m->masked = NO;
+}
+
+/* A fault may exit, and what the exit shows of a shadow that ends is open. */
+void fuzz_fault_seen(struct fuzz_model *m)
+{
+	if (path() == VMX_SOFT && m->masked == YES && (m->rflags & RFLAGS_IF))
+		m->masked = MAYBE;
 }
 
 /* KVM looks at the guest, at an exit that is certain. */
@@ -71,7 +78,7 @@ static void look_for_soft_window(struct fuzz_model *m)
 	if (m->masked == NO || m->in_smm)
 		return;
 	if (back_at_return(m) && m->shadow != MOV_SS_SHADOW)
-		m->masked = m->rflags & RFLAGS_RF ? MAYBE : NO;
+		m->masked = (m->rflags & RFLAGS_RF) || m->held_back ? MAYBE : NO;
 	else if (irq_window(m))
 		m->masked = m->pending && !m->halted ? NO : MAYBE;
 

@@ -310,9 +310,6 @@ static bool act_debug(struct place *p)
 	if (p->models->model[0].held_back)
 		debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ;
 	FUZZ_IOCTL(p->machine->vcpu, KVM_SET_GUEST_DEBUG, &debug);
-	/* The debug registers are its own meanwhile. */
-	FOR_EACH_MODEL(m, p)
-		m->watching = false;
 	return true;
 }
 

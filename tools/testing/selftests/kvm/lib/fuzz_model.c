@@ -115,6 +115,7 @@ static void enter_handler(struct fuzz_model *m, unsigned int vector)
 
 static void fault(struct fuzz_model *m, unsigned int vector, uint64_t error)
 {
+	fuzz_fault_seen(m);
 	fuzz_deliver(m, vector, error, true);
 }
 
