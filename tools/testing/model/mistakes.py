@@ -129,6 +129,8 @@ MISTAKES = tuple(Mistake(*row) for row in (
      "svm_nmi_exit", "sync_masked();", "skip;"),
     ("svm_nested_vnmi", "at_rest", "switch tasks, or emulate an IRET, with an old V_NMI_MASK",
      "nested_vnmi_unmask", "v_nmi_mask = false", "skip"),
+    ("svm_nested_vnmi", "at_rest", "leave the IRET intercept behind when L2 is unmasked",
+     "nested_vnmi_unmask", "intercept_iret = false;", "skip;"),
     ("svm_nested_vnmi", "bounded", "do not look at entries of L2 for a V_NMI",
      "svm_nmi_enter_l2", "svm_nmi_update()", "svm_nmi_update();\n	enter = enter && state != NMI_OPEN"),
     ("svm_nested_vnmi", "at_rest bounded", "open L1's latch when an IRET of L2 is emulated",

@@ -66,10 +66,13 @@ inline svm_nmi_update()
 	in_play = enter || state == NMI_BLOCKED
 }
 
+/* That for L2's latch is lent by emulate_vnmi(). */
+#define without_iret_intercept	(intercept_iret && LATCH_OF_L2)
+
 inline iret_window_block()
 {
 	state = NMI_BLOCKED;
-	intercept_iret = !LATCH_OF_L2;
+	intercept_iret = intercept_iret || !LATCH_OF_L2;
 	step = false;
 	svm_nmi_update()
 }
@@ -77,7 +80,7 @@ inline iret_window_block()
 inline set_open()
 {
 	if
-	:: state == NMI_BLOCKED -> intercept_iret = false
+	:: state == NMI_BLOCKED -> intercept_iret = without_iret_intercept
 	:: else
 	fi;
 	state = NMI_OPEN;
@@ -128,7 +131,7 @@ inline iret_intercepted()
 
 inline iret_interception()
 {
-	intercept_iret = false;
+	intercept_iret = without_iret_intercept;
 	iret_intercepted();
 	if
 	:: nmi_pending > 0 -> req_event = true

@@ -9,7 +9,7 @@
  */
 #define LATCH_OF_L2		true
 /* nested_vnmi_in_play() */
-#define L2_IN_PLAY		(v_nmi || v_nmi_mask || state != NMI_OPEN || l1_state != NMI_OPEN || event == NMI)
+#define L2_IN_PLAY		(v_nmi || state != NMI_OPEN || l1_state != NMI_OPEN || event == NMI)
 #define IRET_FAULT_UNBLOCKS	false	/* by the manual */
 #define TASKS			true
 #define iret_may_switch		(depth == 1 && step_lent != STEP_IRET)
