@@ -10,9 +10,9 @@
  *   soft vNMI  The IRET is not seen. What ends the masking is the return to the
  *		interrupted instruction, if it had IRQs off and RF clear and
  *		nobody debugs the guest; an exit with IRQs on; or, if an NMI
- *		waits, IRQs that are on. Of exits that nobody asked for the
- *		model does not know: it goes on both ways where one may have
- *		been seen.
+ *		waits and no debugger holds events back, IRQs that are on. Of
+ *		exits that nobody asked for the model does not know: it goes
+ *		on both ways where one may have been seen.
  */
 #include "fuzz.h"
 
@@ -80,7 +80,7 @@ static void look_for_soft_window(struct fuzz_model *m)
 	if (back_at_return(m) && m->shadow != MOV_SS_SHADOW)
 		m->masked = (m->rflags & RFLAGS_RF) || m->held_back ? MAYBE : NO;
 	else if (irq_window(m))
-		m->masked = m->pending && !m->halted ? NO : MAYBE;
+		m->masked = m->pending && !m->halted && !m->held_back ? NO : MAYBE;
 
 	/* Nobody looks while the guest halts: the IRQ that wakes it, or the timer. */
 	if (m->halted && m->pending && m->masked != NO)
