@@ -19,6 +19,7 @@ from kernel import Kernel, module_field
 from process import tool
 
 KVER = os.environ["KVER"]
+RE_KVER = re.escape(KVER)
 BUILD = ROOT / "build" / KVER
 
 # Make and scripts/load-module use these; a host that does not share the root of
@@ -160,7 +161,7 @@ class Load:
 
     def test_nothing_to_go_back_to(self):
         """unload leaves ours where the distribution's is gone"""
-        self.assert_step("unload-nothing", False, f"unload: modprobe finds no {self.module} for {KVER}", self.ours)
+        self.assert_step("unload-nothing", False, f"unload: modprobe finds no {self.module} for {RE_KVER}", self.ours)
 
     def test_busy(self):
         """neither touches a module in use, by a virtual machine or a program, and both name it"""
@@ -177,7 +178,8 @@ class Load:
     def test_other_vendor(self):
         """the other vendor's module does not load, and this one's stays"""
         other = {"kvm_intel": "amd", "kvm_amd": "intel"}[self.module]
-        self.assert_step("other-vendor", False, rf"load: the kernel refuses build/{KVER}/kvm-{other}.ko \(see dmesg\)$",
+        self.assert_step("other-vendor", False,
+                         rf"load: the kernel refuses build/{RE_KVER}/kvm-{other}.ko \(see dmesg\)$",
                          "stock")
 
     def test_no_cpu(self):
@@ -190,8 +192,8 @@ class Load:
 
     def test_other_kernel(self):
         """a module for another kernel is refused, also one from before a kernel update"""
-        self.assert_step("other-kernel", False, f"load: .* is for 9.9.9, running is {re.escape(KVER)}", "stock")
-        self.assert_step("updated", False, f"load: build/{KVER}/kvm-.*.ko is missing: run make first", "stock")
+        self.assert_step("other-kernel", False, f"load: .* is for 9.9.9, running is {RE_KVER}", "stock")
+        self.assert_step("updated", False, f"load: build/{RE_KVER}/kvm-.*.ko is missing: run make first", "stock")
 
     def test_refused(self):
         """a module that the kernel refuses gives way to the distribution's again"""
