@@ -101,7 +101,8 @@ static bool act_late_nmi(struct place *p)
 /* By another thread, while the guest runs. */
 static bool act_nmi_at_some_time(struct place *p)
 {
-	if (p->models->nr > 1 || p->models->model[0].pending || !may_send(p))
+	if (!fuzz_does(AT_SOME_TIME) || p->models->nr > 1 ||
+	    p->models->model[0].pending || !may_send(p))
 		return false;
 	p->machine->late_ns = 1 + fuzz_below(&p->random, LATE_NS);
 	return true;

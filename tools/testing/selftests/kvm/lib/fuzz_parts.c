@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What is left out of random programs on this machine, and why. */
+#include <sys/utsname.h>
+
 #include "nmi_events.h"
 #include "fuzz.h"
 
@@ -23,6 +25,18 @@ static bool no_smm(void)
 	return !kvm_has_cap(KVM_CAP_X86_SMM) || !blocking_cleared_at_entry();
 }
 
+/* Not understood yet; the distribution's module does the same. */
+static bool irq_leaves_guest_halted(void)
+{
+	int major = 0, minor = 0;
+	struct utsname u;
+
+	uname(&u);
+	sscanf(u.release, "%d.%d", &major, &minor);
+	return nmi_path() == VMX_VIRTUAL_NMIS && on_bochs_2_7() &&
+	       (major > 6 || (major == 6 && minor >= 4));
+}
+
 static const struct {
 	const char *name;
 	bool (*left_out)(void);
@@ -40,6 +54,8 @@ static const struct {
 	[RF_IN_FRAMES] = { "RF in frames: QEMU TCG has it now and then", on_qemu_tcg },
 	[SOFT_SHADOW] = { "shadows with IRQs off: soft vNMI finds their end by a timer", is_soft },
 	[SMM] = { "SMM: KVM is built without, or Bochs 2.7 keeps NMIs blocked behind RSM", no_smm },
+	[AT_SOME_TIME] = { "NMIs at any time: on 6.12 in Bochs an IRQ may leave HLT as it is, with any module",
+			   irq_leaves_guest_halted },
 };
 
 bool fuzz_does(enum fuzz_part part)

@@ -115,9 +115,9 @@ static int run_until_signal(struct fuzz_machine *machine, bool may_halt, bool in
 		timer_settime(timer, 0, &never, NULL);
 		forget_signal();
 		wait *= 2;
-		/* The first signal may have come in front of a look at what wakes it. */
+		/* The first signals may come in front of a look at what wakes it. */
 		halted = is_halted(machine) ? halted + 1 : 0;
-	} while (r < 0 && error == EINTR && halted < 2 && wait <= last);
+	} while (r < 0 && error == EINTR && halted < 4 && wait <= last);
 	errno = error;
 	return r;
 }
