@@ -160,7 +160,7 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 		return false;
 
 	/* Restored as it is: nobody asks for a window before it runs. */
-	if (halted && vcpu->arch.nmi_pending)
+	if (halted && vcpu->arch.nmi_pending && !vmx->nmi.waiting)
 		soft_vnmi_wait(vmx);
 
 	/* SMM blocks NMIs for as long as it takes. */
