@@ -100,6 +100,7 @@ void require_shadow_tracked(uint64_t rflags);
 void require_iret_tracked(void);
 
 bool on_bochs_2_7(void);
+bool kernel_is_at_least(unsigned int major, unsigned int minor);
 
 /*
  * Bochs 2.7 sets blocking at a VM entry that asks for it, but does not clear it

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What is left out of random programs on this machine, and why. */
-#include <sys/utsname.h>
-
 #include "nmi_events.h"
 #include "fuzz.h"
 
@@ -28,13 +26,8 @@ static bool no_smm(void)
 /* Not understood yet; the distribution's module does the same. */
 static bool irq_leaves_guest_halted(void)
 {
-	int major = 0, minor = 0;
-	struct utsname u;
-
-	uname(&u);
-	sscanf(u.release, "%d.%d", &major, &minor);
 	return nmi_path() == VMX_VIRTUAL_NMIS && on_bochs_2_7() &&
-	       (major > 6 || (major == 6 && minor >= 4));
+	       kernel_is_at_least(6, 4);
 }
 
 static const struct {

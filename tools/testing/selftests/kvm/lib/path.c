@@ -3,6 +3,8 @@
  * Which of the four NMI paths this machine's module takes, and what a test may
  * therefore expect of it.
  */
+#include <sys/utsname.h>
+
 #include "nmi_test.h"
 
 static bool read_param(const char *module, const char *name, char *value, size_t size)
@@ -67,6 +69,18 @@ void require_iret_tracked(void)
 {
 	if (nmi_path() == VMX_SOFT)
 		skip("soft vNMI does not see the IRET");
+}
+
+bool kernel_is_at_least(unsigned int major, unsigned int minor)
+{
+	unsigned int running_major, running_minor;
+	struct utsname u;
+
+	uname(&u);
+	if (sscanf(u.release, "%u.%u", &running_major, &running_minor) != 2)
+		FAIL("no version in the kernel's release %s", u.release);
+	return running_major > major ||
+	       (running_major == major && running_minor >= minor);
 }
 
 bool on_bochs_2_7(void)

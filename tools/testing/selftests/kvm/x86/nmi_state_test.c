@@ -11,7 +11,6 @@
  * (in the VMCS or VMCB, in a hidden flag), or forgets it on the way in. Up to
  * Linux 6.3 kvm.ko itself saves two pending NMIs as one.
  */
-#include <sys/utsname.h>
 
 #include "nmi_test.h"
 
@@ -84,21 +83,11 @@ static void pending(void)
 	check_nmis(vcpu, 1);
 }
 
-static bool kernel_saves_two(void)
-{
-	unsigned int major, minor;
-	struct utsname u;
-
-	uname(&u);
-	return sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
-	       (major > 6 || (major == 6 && minor >= 4));
-}
-
 static void two_pending(void)
 {
 	struct kvm_vcpu *vcpu;
 
-	if (!kernel_saves_two())
+	if (!kernel_is_at_least(6, 4))
 		skip("kvm.ko before 6.4 saves two pending NMIs as one");
 	vcpu = run_to_ready(NULL);
 	send_nmi(vcpu);
