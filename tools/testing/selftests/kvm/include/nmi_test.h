@@ -200,6 +200,10 @@ enum gate { INTERRUPT_GATE = 14, TRAP_GATE = 15 };
 void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	      int ist);
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
+void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top);
+
+/* A page at @gva that user mode may use too; returns where the host sees it. */
+void *map_user_page(struct kvm_vcpu *vcpu, uint64_t gva);
 
 /* The guest's page table entry of a 4 KiB page that is mapped. */
 uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva);

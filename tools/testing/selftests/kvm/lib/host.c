@@ -8,6 +8,9 @@
 extern void (*guest_on_event)(struct guest_regs *regs);
 extern char event_entry_1[], event_entry_3[], event_entry_0x60[], guest_start[];
 
+#define PAGE_USER	4
+#define TSS_RSP0	4	/* offset */
+
 /* One 16-byte descriptor of a 64-bit IDT. */
 struct gate64 {
 	uint16_t offset_low, selector;
@@ -40,6 +43,40 @@ void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top)
 	vcpu_sregs_get(vcpu, &sregs);
 	tss = addr_gva2hva(vcpu->vm, sregs.tr.base);
 	memcpy(tss + 28 + 8 * ist, &stack_top, sizeof(stack_top));
+}
+
+void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top)
+{
+	struct kvm_sregs sregs;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	memcpy(addr_gva2hva(vcpu->vm, sregs.tr.base + TSS_RSP0), &stack_top,
+	       sizeof(stack_top));
+}
+
+/* The library maps pages for the kernel only. */
+static void allow_user(struct kvm_vcpu *vcpu, uint64_t gva)
+{
+	struct kvm_sregs sregs;
+	uint64_t *entry, table;
+	int shift;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	for (table = sregs.cr3, shift = 39; shift >= 12; shift -= 9) {
+		entry = addr_gpa2hva(vcpu->vm, table & ~0xffful);
+		entry += (gva >> shift) & 511;
+		*entry |= PAGE_USER;
+		table = *entry & 0xffffffffff000ul;
+	}
+}
+
+void *map_user_page(struct kvm_vcpu *vcpu, uint64_t gva)
+{
+	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
+
+	virt_map(vcpu->vm, gva, addr_gva2gpa(vcpu->vm, page), 1);
+	allow_user(vcpu, gva);
+	return addr_gva2hva(vcpu->vm, page);
 }
 
 void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs))

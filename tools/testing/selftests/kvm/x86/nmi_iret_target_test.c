@@ -23,8 +23,6 @@ enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
 
 #define USER_PAGE	0x10000000ul
 #define LOW_PAGE	0x1000ul	/* below KVM_UTIL_MIN_VADDR */
-#define PAGE_USER	4
-#define TSS_RSP0	4
 
 extern char low_target[], target_end[];
 static struct guest_regs target;	/* of the first NMI's IRET */
@@ -120,39 +118,10 @@ static void check_target(struct kvm_vcpu *vcpu)
 	CHECK_EQ(nmi->rflags, target.rflags);
 }
 
-/* The library maps pages for the kernel only. */
-static void allow_user(struct kvm_vcpu *vcpu, uint64_t gva)
-{
-	struct kvm_sregs sregs;
-	uint64_t *entry, table;
-	int shift;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	for (table = sregs.cr3, shift = 39; shift >= 12; shift -= 9) {
-		entry = addr_gpa2hva(vcpu->vm, table & ~0xffful);
-		entry += (gva >> shift) & 511;
-		*entry |= PAGE_USER;
-		table = *entry & 0xffffffffff000ul;
-	}
-}
-
-static void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top)
-{
-	struct kvm_sregs sregs;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	memcpy(addr_gva2hva(vcpu->vm, sregs.tr.base + TSS_RSP0), &stack_top,
-	       sizeof(stack_top));
-}
-
 /* A user page for code, with its stack at the end. */
 static void aim_at_user_mode(struct kvm_vcpu *vcpu, uint64_t rflags)
 {
-	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
-
-	virt_map(vcpu->vm, USER_PAGE, addr_gva2gpa(vcpu->vm, page), 1);
-	allow_user(vcpu, USER_PAGE);
-	memcpy(addr_gva2hva(vcpu->vm, page), low_target, target_end - low_target);
+	memcpy(map_user_page(vcpu, USER_PAGE), low_target, target_end - low_target);
 	set_rsp0(vcpu, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
 
 	target = (struct guest_regs) {

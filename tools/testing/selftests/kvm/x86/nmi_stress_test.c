@@ -29,8 +29,6 @@ enum { STAGE_READY = 1, STAGE_DIFFERENT, STAGE_END };
 #define USER_SS		(0x28 | 3)
 #define USER_CS		(0x30 | 3)
 #define USER_PAGE	0x10000000ul
-#define PAGE_USER	4
-#define TSS_RSP0	4
 #define RFLAGS_STATUS	0x8d5ul		/* CF PF AF ZF SF OF */
 
 void stress_sequence(void);
@@ -272,36 +270,16 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-/* The library maps pages for the kernel only. */
-static void allow_user(struct kvm_vcpu *vcpu, uint64_t gva)
-{
-	struct kvm_sregs sregs;
-	uint64_t *entry, table;
-	int shift;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	for (table = sregs.cr3, shift = 39; shift >= 12; shift -= 9) {
-		entry = addr_gpa2hva(vcpu->vm, table & ~0xffful);
-		entry += (gva >> shift) & 511;
-		*entry |= PAGE_USER;
-		table = *entry & 0xffffffffff000ul;
-	}
-}
-
 static void set_up_user_mode(struct kvm_vcpu *vcpu)
 {
 	uint64_t stack_top = vm_vaddr_alloc_page(vcpu->vm) + getpagesize();
-	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
 	struct kvm_sregs sregs;
 	uint64_t *gdt;
 
-	virt_map(vcpu->vm, USER_PAGE, addr_gva2gpa(vcpu->vm, page), 1);
-	allow_user(vcpu, USER_PAGE);
-	memcpy(addr_gva2hva(vcpu->vm, page), stress_user, stress_user_end - stress_user);
+	memcpy(map_user_page(vcpu, USER_PAGE), stress_user, stress_user_end - stress_user);
+	set_rsp0(vcpu, stack_top);
 
 	vcpu_sregs_get(vcpu, &sregs);
-	memcpy(addr_gva2hva(vcpu->vm, sregs.tr.base + TSS_RSP0), &stack_top,
-	       sizeof(stack_top));
 	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
 	gdt[USER_SS / 8] = 0x00cff3000000ffff;
 	gdt[USER_CS / 8] = 0x00affb000000ffff;
