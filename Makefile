@@ -30,7 +30,7 @@ help:
 
 ## make               build kvm-intel.ko and kvm-amd.ko (KVER= chooses the kernel)
 ifeq ($(KVER),)
-modules:
+modules selftests:
 	@KVER='$(wanted)' scripts/kernel
 else
 modules: $(modules)
@@ -67,9 +67,11 @@ $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 	done
 
 ## make selftests     build the tests that run in a host or on this machine
+ifneq ($(KVER),)
 selftests: $(out)/src/.version
 	@$(MAKE) -s -C tools/testing/selftests/kvm \
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
+endif
 
 ## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
 # It is unpacked, not installed.
