@@ -2,6 +2,7 @@
 """The selftests as they run on a host: the programs, and the parameters of the
 vendor module that some want, in the order of one boot."""
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,15 @@ class Step:
             return run
         words = shlex.join(self.parameters)
         return f"echo {shlex.quote('# parameters: ' + words)}; reload-module {words} && {run}"
+
+
+def chosen_hosts(default=HOSTS):
+    """The hosts named in $HOSTS, if any is."""
+    hosts = os.environ.get("HOSTS", "").split() or default.split()
+    for host in hosts:
+        if host not in HOSTS.split():
+            sys.exit(f"HOSTS: there is no host {host}, only {HOSTS}")
+    return hosts
 
 
 def programs():

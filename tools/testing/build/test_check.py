@@ -107,6 +107,11 @@ class Check(unittest.TestCase):
                 self.assertIn("not ok amd: no test passed", lines)
                 self.assertEqual(status, 1)
 
+    def test_unknown_host(self):
+        """a host that does not exist is refused before anything runs, with those that do"""
+        status, lines = self.check(GOOD, 0, hosts="amd amd64")
+        self.assertEqual((status, lines), (1, []))
+
     def test_unknown_variant(self):
         """a table of variants that names no test is refused"""
         (self.testing / "selftests/kvm/variants").write_text("amd vnmi=0 nmi_other_test\n")
