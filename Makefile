@@ -30,11 +30,10 @@ help:
 
 ## make               build kvm-intel.ko and kvm-amd.ko (KVER= chooses the kernel)
 ifeq ($(KVER),)
-modules selftests:
+modules $(out)/src/.version:
 	@KVER='$(wanted)' scripts/kernel
 else
 modules: $(modules)
-endif
 
 # A package that replaces another keeps its files' times, which may be older
 # than what was made from the one before. When dpkg did it is in its lists.
@@ -44,6 +43,7 @@ dpkg-lists := $(wildcard $(foreach package,linux-source-$(series) linux-headers-
 
 $(out)/src/.version: scripts/unpack-source $(dpkg-lists)
 	@scripts/unpack-source $(out)/src
+endif
 
 # Editing a file of ours compiles it again; only another set of files, or
 # another semantic patch, needs a new graft.
@@ -67,11 +67,9 @@ $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
 	done
 
 ## make selftests     build the tests that run in a host or on this machine
-ifneq ($(KVER),)
 selftests: $(out)/src/.version
 	@$(MAKE) -s -C tools/testing/selftests/kvm \
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
-endif
 
 ## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
 # It is unpacked, not installed.

@@ -51,11 +51,12 @@ class ChosenKernel(unittest.TestCase):
     def test_unsupported(self):
         """a kernel of another series is refused with those that are supported"""
         supported = run("scripts/kernel", "--supported")[1].split()
-        for target in "modules", "deps":
-            status, output, errors = run("make", target, "KVER=6.99.9-amd64")
-            self.assertNotEqual(status, 0)
-            self.assertEqual(output, "")
-            self.assertIn(f"6.99.9-amd64 is not supported, only {' '.join(supported)}", errors.splitlines()[0])
+        for target in "modules", "selftests", "deps":
+            for kver in "6.99.9-amd64", "6", "newest":
+                status, output, errors = run("make", target, f"KVER={kver}")
+                self.assertNotEqual(status, 0)
+                self.assertEqual(output, "")
+                self.assertIn(f"{kver} is not supported, only {' '.join(supported)}", errors.splitlines()[0])
 
 
 class FetchedHeaders(unittest.TestCase):
