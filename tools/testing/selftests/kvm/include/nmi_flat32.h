@@ -96,6 +96,4 @@ struct event32 *next_event32(struct kvm_vcpu *vcpu, int vector);
 extern char event32_1[], event32_2[], event32_3[], event32_4[], event32_5[];
 extern char event32_13[];
 
-#define STAGE_EVENT32	0x100	/* + vector */
-
 #endif

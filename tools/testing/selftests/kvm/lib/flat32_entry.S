@@ -10,7 +10,7 @@ event32_\vector:
 	.endif
 	push $\vector
 	pusha
-	mov $(0x100 + \vector), %eax	/* STAGE_EVENT32 */
+	mov $(STAGE_EVENT32 + \vector), %eax
 	out %eax, $STAGE_PORT
 	popa
 	add $8, %esp

@@ -6,7 +6,7 @@
 
 #include "nmi_sender.h"
 
-enum { STAGE_PAUSE = 1, STAGE_SENT };
+enum { STAGE_PAUSE = STAGE_OWN, STAGE_SENT };
 
 #define RECEIVER	0		/* APIC IDs */
 #define SENDER		1

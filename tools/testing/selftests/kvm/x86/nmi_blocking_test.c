@@ -13,8 +13,6 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 static uint64_t flags = RFLAGS_FIXED | RFLAGS_IF;
 static volatile uint64_t sink;
 static uint64_t fresh_page;	/* not yet touched by the guest or KVM */

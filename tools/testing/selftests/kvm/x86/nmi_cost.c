@@ -24,8 +24,6 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define SAMPLES		64
 #define SERIES		10000	/* samples of a row that takes all in one KVM_RUN */
 #define SAMPLE_SECONDS	4	/* soft vNMI may take one */
@@ -44,17 +42,14 @@ static uint64_t start_rflags;
  * Differences of the TSC's lower half will do.
  */
 #define PREPARE		"push start_rflags(%rip); popf; xor %r9d, %r9d\n"
-#define STAGE(stage)	"mov $" stage ", %eax; out %eax, $0xf1\n"
 #define UNTIL(condition, back)	"j" condition " 8f\n"			\
 	"testb $2, 1+start_rflags(%rip); jnz " back "; cli; jmp " back "\n8:"
-#define READY		STAGE("1")
-#define IN_HANDLER	STAGE("2")
-#define END		STAGE("3")
+#define READY		ASM_STAGE(STAGE_READY)
+#define IN_HANDLER	ASM_STAGE(STAGE_HANDLER)
+#define END		ASM_STAGE(STAGE_END)
 #define START		"rdtsc; mov %eax, %r8d\n"
 #define SINCE_START	"sub %r8d, %eax; mov %eax, ticks(%rip)\n"
 
-_Static_assert(STAGE_PORT == 0xf1 && STAGE_READY == 1 && STAGE_HANDLER == 2 &&
-	       STAGE_END == 3, "as above");
 _Static_assert(SERIES == 10000, "as below");
 
 asm(

@@ -15,8 +15,6 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 #define NR_VMS		8	/* half a second each on an emulated CPU */
 #define DEBUGFS_KVM	"/sys/kernel/debug/kvm"
 #define TRACEFS		"/sys/kernel/tracing"

@@ -11,15 +11,13 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define NR_IN_A_ROW	1000
 
 static uint64_t flags;
 
 /* An entry that only reports: the flags in force are those of the handler. */
 extern char report_entry[];
-asm("report_entry: mov $2, %eax; out %eax, $" __stringify(STAGE_PORT));
+asm("report_entry:" ASM_STAGE(STAGE_HANDLER));
 
 static void guest(void)
 {

@@ -13,8 +13,6 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define NR_STEPS	8
 #define NR_HANDLER_STEPS 200
 

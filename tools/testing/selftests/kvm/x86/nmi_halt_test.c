@@ -14,8 +14,6 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 extern char after_hlt[];
 static uint64_t flags;
 

@@ -15,8 +15,6 @@
 
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 #define SPIN_MS		50	/* and about as many NMIs */
 #define LEAST_EXITS	(SPIN_MS * 3 / 4)
 

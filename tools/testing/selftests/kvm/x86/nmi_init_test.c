@@ -12,7 +12,8 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_RESET, STAGE_REAL_NMI, STAGE_END };
+#define STAGE_RESET	STAGE_OWN
+#define STAGE_REAL_NMI	(STAGE_OWN + 1)
 
 #define ROM_GPA		0xfffff000
 #define ROM_SLOT	10
@@ -23,9 +24,9 @@ extern char rom_code[], rom_nmi[], rom_end[];
 asm(".pushsection .rodata\n"
     ".code16\n"
     "rom_code: xor %ax, %ax; mov %ax, %ss; mov $0x2000, %sp\n"
-    "	mov $3, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
-    "	mov $5, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
-    "rom_nmi: mov $4, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
+    ASM_STAGE(STAGE_RESET)
+    ASM_STAGE(STAGE_END)
+    "rom_nmi:" ASM_STAGE(STAGE_REAL_NMI)
     "rom_end:\n"
     ".code64\n"
     ".popsection\n");

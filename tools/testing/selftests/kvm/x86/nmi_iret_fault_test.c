@@ -19,7 +19,8 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END, STAGE_ELSEWHERE, STAGE_STILL };
+#define STAGE_ELSEWHERE	STAGE_OWN
+#define STAGE_STILL	(STAGE_OWN + 1)
 
 #define STACK_GPA	0x10000000
 #define STACK_SLOT	10
@@ -240,11 +241,10 @@ static void pf_at_iret(void)
 /* --- an IRET that turns out not to be next ------------------------------- */
 
 extern char elsewhere[];
-_Static_assert(STAGE_ELSEWHERE == 4 && STAGE_STILL == 5, "as below");
 asm(".pushsection .text\n"
-	"elsewhere: mov $4, %eax; out %eax, $0xf1\n"
+	"elsewhere:" ASM_STAGE(STAGE_ELSEWHERE)
 	"nop; nop\n"
-	"mov $5, %eax; out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_STILL)
 	".popsection");
 
 static void guest_with_apic(void)

@@ -14,8 +14,6 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define INSN_SIZE	3	/* of those behind guest_stop_next */
 #define NR_STEPS	3
 
@@ -77,8 +75,7 @@ asm(".pushsection .text\n"
 	"	cmpl $1, nr_direct_nmis\n"
 	"	jne event_entry_2\n"
 	"	push %rax\n"
-	"	mov $2, %eax\n"		/* STAGE_HANDLER */
-	"	out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_HANDLER)
 	"	pop %rax\n"
 	"	pushf\n"
 	"	orl $0x100, (%rsp)\n"

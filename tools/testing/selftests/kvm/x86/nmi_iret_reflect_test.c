@@ -14,8 +14,6 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define DF_VECTOR	8
 #define ABSENT_CODE	0x38	/* behind all that the library puts there */
 #define BAD_SELECTOR	0xfff8
@@ -65,8 +63,7 @@ asm(".pushsection .text\n"
 	"incl nr_bad_irets\n"
 	"cmpl $1, nr_bad_irets\n"
 	"jne event_entry_2\n"
-	"mov $2, %eax\n"		/* STAGE_HANDLER */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_HANDLER)
 	"mov bad_rsp, %rsp\n"
 	"popfq\n"
 	"bad_iret: iretq\n"

@@ -11,8 +11,6 @@
 #include "nmi_events.h"
 #include "nmi_flat32.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 #define V86_CODE	LOW_FREE
 #define V86_STACK	0x0f00		/* of segment V86_CODE / 16 */
 #define HIGH_HALF	0x12340000	/* of ESP, which SP leaves alone */
@@ -22,19 +20,15 @@ extern char user_code[], user_stop[], v86_code[], v86_stop[], v86_end[];
 asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
 	"user_code:\n"
-	"mov $1, %eax\n"		/* STAGE_READY */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_READY)
 	"user_stop: nop\n nop\n nop\n"
-	"mov $2, %eax\n"		/* STAGE_END */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_END)
 
 	".code16\n"
 	"v86_code:\n"
-	"mov $1, %eax\n"
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_READY)
 	"v86_stop: nop\n nop\n nop\n"
-	"mov $2, %eax\n"
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_END)
 	"v86_end:\n"
 	".code64\n"
 	".popsection");

@@ -12,8 +12,6 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 /* Behind what the library puts into the GDT. */
 #define USER_SS		(0x28 | 3)
 #define USER_CS		(0x30 | 3)
@@ -69,8 +67,7 @@ static void on_event(struct guest_regs *regs)
 /* What user mode and code of other sizes execute, and where all ends. */
 asm(".pushsection .text\n"
 	"low_target: nop\n nop\n nop\n nop\n"
-	"target_end: mov $3, %eax\n"		/* STAGE_END */
-	"out %eax, $0xf1\n"
+	"target_end:" ASM_STAGE(STAGE_END)
 	".popsection");
 
 static uint64_t descriptor(uint64_t type, uint64_t size)
@@ -208,8 +205,7 @@ asm(".pushsection .text\n"
 	"cmpl $1, nr_direct_nmis\n"
 	"jne event_entry_2\n"
 	"push %rax\n"
-	"mov $2, %eax\n"		/* STAGE_HANDLER */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_HANDLER)
 	"pop %rax\n"
 	"push 32(%rsp)\n"		/* SS */
 	"lea 8(%rsp), %rcx\n"
@@ -236,8 +232,7 @@ asm(".pushsection .text\n"
 	"incl nr_direct_nmis\n"
 	"cmpl $1, nr_direct_nmis\n"
 	"jne event_entry_2\n"
-	"mov $2, %eax\n"		/* STAGE_HANDLER */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_HANDLER)
 	"movq $iret_same, (%rsp)\n"
 	"mov %rsp, 24(%rsp)\n"
 	"iret_same: iretq\n"

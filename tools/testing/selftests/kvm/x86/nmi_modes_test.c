@@ -13,8 +13,6 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define CODE_SEGMENT	0x100	/* not 0, so that IP and linear address differ */
 #define CODE		(CODE_SEGMENT * 16)
 #define LOG		0x500
@@ -34,7 +32,6 @@ struct mode {
 };
 
 #define STR(x)	__stringify(x)
-#define OUT(stage) "mov $" stage ", %eax; out %eax, $" STR(STAGE_PORT) "\n"
 
 extern char real_code[], real_next[], real_after_hlt[], real_handler[], real_end[];
 extern char real_prefix[];
@@ -47,14 +44,14 @@ asm(".pushsection .rodata\n"
     "	xor %ax, %ax; mov %ax, %ds; mov %ax, %ss\n"
     "	pushf; push %cs; push $(1f - real_code); iret\n"
     "1:	xor %bx, %bx\n"
-    OUT("1")
+    ASM_STAGE(STAGE_READY)
     "real_next:\n"
     "	inc %bx; inc %bx; inc %bx\n"
-    OUT("3")
+    ASM_STAGE(STAGE_END)
     "	hlt\n"
     "real_after_hlt:\n"
     "	inc %bx\n"
-    OUT("3")
+    ASM_STAGE(STAGE_END)
     "real_handler:\n"
     "	push %bp; mov %sp, %bp; push %eax; push %di\n"
     "	mov " STR(LOG) ", %di\n"
@@ -66,7 +63,7 @@ asm(".pushsection .rodata\n"
     "	incw " STR(LOG) "\n"
     "	cmpw $1, " STR(LOG) "\n"
     "	jne 1f\n"
-    OUT("2")
+    ASM_STAGE(STAGE_HANDLER)
     "1:	pop %di; pop %eax; pop %bp\n"
     "real_prefix: nop; nop; nop; nop; nop\n"
     "	iret\n"
@@ -76,14 +73,14 @@ asm(".pushsection .rodata\n"
     "flat_code:\n"
     "	pushf; push %cs; push $(1f - flat_code + " STR(CODE) "); iret\n"
     "1:	xor %ebx, %ebx\n"
-    OUT("1")
+    ASM_STAGE(STAGE_READY)
     "flat_next:\n"
     "	inc %ebx; inc %ebx; inc %ebx\n"
-    OUT("3")
+    ASM_STAGE(STAGE_END)
     "	hlt\n"
     "flat_after_hlt:\n"
     "	inc %ebx\n"
-    OUT("3")
+    ASM_STAGE(STAGE_END)
     "flat_handler:\n"
     "	push %ebp; mov %esp, %ebp; push %eax; push %edi\n"
     "	mov " STR(LOG) ", %edi\n"
@@ -95,7 +92,7 @@ asm(".pushsection .rodata\n"
     "	incl " STR(LOG) "\n"
     "	cmpl $1, " STR(LOG) "\n"
     "	jne 1f\n"
-    OUT("2")
+    ASM_STAGE(STAGE_HANDLER)
     "1:	pop %edi; pop %eax; pop %ebp\n"
     "	iret\n"
     "flat_end:\n"

@@ -14,7 +14,7 @@
 #include "nmi_test.h"
 #include "svm_util.h"
 
-enum { STAGE_L2 = 1, STAGE_L1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
+enum { STAGE_L2 = STAGE_OWN, STAGE_L1 };
 
 #define EVENTINJ_NMI	(0x80000000 | 2 << 8)
 #define NR_EXITS	4

@@ -13,7 +13,7 @@
 #include "nmi_test.h"
 #include "vmx.h"
 
-enum { STAGE_L2 = 1, STAGE_L1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
+enum { STAGE_L2 = STAGE_OWN, STAGE_L1 };
 
 #define EXIT_NMI		0
 #define EXIT_NMI_WINDOW		8

@@ -17,7 +17,7 @@
 
 #include "nmi_nested.h"
 
-enum { STAGE_L1 = 1, STAGE_L2, STAGE_L2_EXITED, STAGE_HANDLER_END, STAGE_END };
+enum { STAGE_L1 = STAGE_OWN, STAGE_L2, STAGE_L2_EXITED };
 
 extern char l1_after_stgi[];
 

@@ -9,7 +9,7 @@
  */
 #include "nmi_nested.h"
 
-enum { STAGE_READY = 1, STAGE_L2_EXITED, STAGE_HANDLER_END, STAGE_END };
+enum { STAGE_L2_EXITED = STAGE_OWN };
 
 #define CODE	0x1000
 #define COUNT	0x600

@@ -24,7 +24,7 @@
 
 extern char event_entry_0x60[];
 
-enum { STAGE_EVENT = 1, STAGE_END };
+enum { STAGE_EVENT = STAGE_OWN };
 
 enum look { LOOK_EXIT, LOOK_MIGRATE, LOOK_NOT };
 

@@ -12,8 +12,6 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 static void guest(void)
 {
 	x2apic_enable();

@@ -15,8 +15,6 @@
 #include "nmi_events.h"
 #include "nmi_flat32.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 #define V86_STACK	0x0f00
 #define INT_VECTOR	0x61
 #define MSR_SYSENTER(n)	(0x174 + (n))	/* CS, ESP, EIP */
@@ -29,8 +27,7 @@ extern char v86_insns[], v86_pushf[], v86_popf[], v86_int_n[], v86_insns_end[];
 asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
 	"insn_read_idt: mov %ss:0x2000, %eax\n"	/* LOW_IDT; IRET left DS null */
-	"insn_stop: mov $1, %eax\n"	/* STAGE_READY */
-	"out %eax, $0xf1\n"
+	"insn_stop:" ASM_STAGE(STAGE_READY)
 	"insn_into: into\n"
 	"jmp insn_end\n"
 	"insn_bound: bound %eax, (%ecx)\n"
@@ -43,20 +40,17 @@ asm(".pushsection guest32, \"ax\"\n"
 	"insn_popf: popf\n"
 	"jmp insn_end\n"
 	"sysenter_target: nop\n"
-	"insn_end: mov $2, %eax\n"	/* STAGE_END */
-	"out %eax, $0xf1\n"
+	"insn_end:" ASM_STAGE(STAGE_END)
 
 	".code16\n"
-	"v86_insns: mov $1, %eax\n"
-	"out %eax, $0xf1\n"
+	"v86_insns:" ASM_STAGE(STAGE_READY)
 	"v86_pushf: pushf\n"
 	"pop %bx\n"
 	"jmp 1f\n"
 	"v86_popf: popf\n"
 	"jmp 1f\n"
 	"v86_int_n: int $0x61\n"
-	"1: mov $2, %eax\n"
-	"out %eax, $0xf1\n"
+	"1:" ASM_STAGE(STAGE_END)
 	"v86_insns_end:\n"
 	".code64\n"
 	".popsection");

@@ -15,7 +15,7 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_PORT_OUT, STAGE_END };
+enum { STAGE_PORT_OUT = STAGE_OWN };
 
 #define NR_STEPS	2
 #define USER_SS		0x2b	/* at 0x28, behind the TSS */
@@ -62,8 +62,7 @@ static void on_event(struct guest_regs *regs)
 	    ".popsection")
 
 asm(".pushsection .text\n"
-	"shadow_end: mov $3, %eax\n"		/* STAGE_END */
-	"out %eax, $0xf1\n"
+	"shadow_end:" ASM_STAGE(STAGE_END)
 	".popsection");
 
 /*
@@ -414,7 +413,7 @@ static void pushf_faults(void)
 
 PAYLOAD(cpuid_in_shadow, "cpuid", "nop");
 PAYLOAD(rdmsr_in_shadow, "rdmsr", "nop");
-PAYLOAD(out_in_shadow, "out %eax, $0xf1", "nop");
+PAYLOAD(out_in_shadow, "out %eax, $" __stringify(STAGE_PORT), "nop");
 PAYLOAD(mov_from_dr, "mov %dr6, %rbx", "nop");
 PAYLOAD(mov_to_dr, "mov %rbx, %dr6", "mov %dr6, %rcx");
 PAYLOAD(rep_stos, "rep stosb", "nop");

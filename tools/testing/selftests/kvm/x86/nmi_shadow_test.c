@@ -14,8 +14,6 @@
  */
 #include "nmi_events.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 #define INC_RBX_SIZE	3
 
 extern char shadow_hlt[], shadow_after_hlt[], shadow_after_cli[];

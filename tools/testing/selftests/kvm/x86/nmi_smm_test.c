@@ -12,8 +12,10 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_SMM, STAGE_LATER, STAGE_HANDLER, STAGE_HANDLER_END,
-       STAGE_SMM_NMI, STAGE_SMM_END, STAGE_END };
+#define STAGE_SMM	STAGE_OWN
+#define STAGE_SMM_NMI	(STAGE_OWN + 1)
+#define STAGE_SMM_END	(STAGE_OWN + 2)
+#define STAGE_LATER	(STAGE_OWN + 3)
 
 #define SMRAM_GPA	0x1000000
 #define SMRAM_SLOT	(1 << 16)	/* in the address space of SMM */
@@ -23,16 +25,15 @@ enum { STAGE_READY = 1, STAGE_SMM, STAGE_LATER, STAGE_HANDLER, STAGE_HANDLER_END
 extern char smm_code[], smm_code_end[];
 asm(".pushsection .rodata\n"
     ".code16\n"
-    "smm_code: mov $2, %eax; out %eax, $" __stringify(STAGE_PORT) "; rsm\n"
+    "smm_code:" ASM_STAGE(STAGE_SMM)
+    "rsm\n"
     "smm_code_end:\n"
     ".code64\n"
     ".popsection\n");
 
 /* SMRAM is too far up for an IRET of real mode; the offset is from its entry. */
 #define SMM_32		0x1008000
-#define OUT_STAGE(stage) "mov $" stage ", %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
-_Static_assert(SMM_32 == SMRAM_GPA + SMM_ENTRY && STAGE_SMM == 2 &&
-	       STAGE_SMM_NMI == 6 && STAGE_SMM_END == 7, "as below");
+_Static_assert(SMM_32 == SMRAM_GPA + SMM_ENTRY, "as below");
 
 extern char smm_iret_code[], smm_iret_code_end[];
 asm(".pushsection .rodata\n"
@@ -55,13 +56,13 @@ asm(".pushsection .rodata\n"
     ".code32\n"
     "smm_32:\n"
     "mov $16, %eax; mov %eax, %ss; mov %eax, %ds; mov %eax, %es\n"
-    OUT_STAGE("2")
+    ASM_STAGE(STAGE_SMM)
     "pushfl; pushl $8; pushl $smm_target_address; iretl\n"
     "smm_target:\n"
-    OUT_STAGE("7")
+    ASM_STAGE(STAGE_SMM_END)
     "rsm\n"
     "smm_nmi:\n"
-    OUT_STAGE("6")
+    ASM_STAGE(STAGE_SMM_NMI)
     "iretl\n"
     ".balign 8\n"
     "smm_gdt: .quad 0, 0xcf9b000000ffff, 0xcf93000000ffff\n"

@@ -12,8 +12,6 @@
  */
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define DR6_NONE	0xffff0ff0ul
 #define DR6_BD		(1ul << 13)
 #define DR7_NONE	0x400ul
@@ -59,8 +57,7 @@ static void write_drs(const struct dr_values *v)
 void places(void);
 extern char event_entry_1[];
 extern char place_next[], place_0[], place_1[], place_2[], place_3[];
-asm("places: mov $1, %eax\n"
-    "	out %eax, $" __stringify(STAGE_PORT) "\n"
+asm("places:" ASM_STAGE(STAGE_READY)
     "place_next: nop\n"
     "place_0: nop\n"
     "place_1: nop\n"

@@ -13,7 +13,7 @@
  */
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END, STAGE_AFTER_STI };
+enum { STAGE_AFTER_STI = STAGE_OWN };
 
 #define SAMPLES		8
 #define MOST_TICKS	3000	/* in an emulator: instructions */
@@ -24,24 +24,22 @@ enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END, STAGE_AFTER_STI };
 
 static uint32_t waited;		/* TSC ticks */
 
-#define STAGE(stage)	"mov $" stage ", %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
-
 /*
  * R9D counts NMIs, R8D is the time at the first handler's end. For the CLI see
  * guest_spin_irqs_off().
  */
 asm(
 "hang:	xor %r9d, %r9d\n"
-	STAGE("1")
+	ASM_STAGE(STAGE_READY)
 "1:	cli\n"
 "	cmp $2, %r9d\n"
 "	jne 1b\n"
-	STAGE("3")
+	ASM_STAGE(STAGE_END)
 "	jmp hang\n"
 "hang_nmi: inc %r9d\n"
 "	cmp $1, %r9d\n"
 "	jne 2f\n"
-	STAGE("2")
+	ASM_STAGE(STAGE_HANDLER)
 "	rdtsc; mov %eax, %r8d\n"
 "	iretq\n"
 "2:	rdtsc; sub %r8d, %eax; mov %eax, waited(%rip)\n"

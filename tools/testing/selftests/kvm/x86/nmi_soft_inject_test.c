@@ -15,8 +15,6 @@
  */
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define SHARED_GPA	0x10000000
 #define SHARED_SLOT	10
 #define SHARED_PAGES	4

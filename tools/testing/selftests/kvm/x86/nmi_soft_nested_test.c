@@ -15,7 +15,7 @@
 #include "nmi_soft.h"
 #include "vmx.h"
 
-enum { STAGE_READY = 1, STAGE_L1, STAGE_L2, STAGE_HANDLER, STAGE_END };
+enum { STAGE_L1 = STAGE_OWN, STAGE_L2 };
 
 #define EXIT_NMI_WINDOW		8
 #define EXIT_VMCALL		18

@@ -17,7 +17,7 @@
 
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_PASSING, STAGE_END };
+enum { STAGE_PASSING = STAGE_OWN };
 
 #define OTHER_STACK_SIZE	512
 #define REP_COUNT		16

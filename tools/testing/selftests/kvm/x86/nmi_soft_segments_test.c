@@ -13,8 +13,6 @@
  */
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define LOG		0x500
 #define GDT		0x1000
 #define IDT		0x2000
@@ -43,7 +41,6 @@ struct tss32 {
 _Static_assert(sizeof(struct tss32) == 104, "as the CPU has it");
 
 #define STR(x)	__stringify(x)
-#define OUT(stage) "mov $" stage ", %eax; out %eax, $" STR(STAGE_PORT) "\n"
 
 extern char code[], code_next[], code_open[], code_handler[], code_task[], code_end[];
 
@@ -55,13 +52,13 @@ asm(".pushsection .rodata\n"
     ".code32\n"
     "code:	pushf; push %cs; push $(1f - code); iret\n"
     "1:	xor %ebx, %ebx\n"
-    OUT("1")
+    ASM_STAGE(STAGE_READY)
     "code_next:\n"
     "	inc %ebx; inc %ebx; inc %ebx\n"
     "	sti; nop\n"
     "code_open:\n"
     "	nop; cli\n"
-    OUT("3")
+    ASM_STAGE(STAGE_END)
     "code_handler:\n"
     "	push %ebp; push %eax; push %edi\n"
     "	movzwl %sp, %ebp\n"
@@ -73,7 +70,7 @@ asm(".pushsection .rodata\n"
     "	incl " STR(LOG) "\n"
     "	cmpl $1, " STR(LOG) "\n"
     "	jne 1f\n"
-    OUT("2")
+    ASM_STAGE(STAGE_HANDLER)
     "1:	pop %edi; pop %eax; pop %ebp\n"
     "	add " STR(LOG) "+4, %esp\n"
     "	iret\n"
@@ -85,7 +82,7 @@ asm(".pushsection .rodata\n"
     "	incl " STR(LOG) "\n"
     "	cmpl $1, " STR(LOG) "\n"
     "	jne 1f\n"
-    OUT("2")
+    ASM_STAGE(STAGE_HANDLER)
     "1:	iret\n"
     "	jmp code_task\n"
     "code_end:\n"

@@ -12,8 +12,6 @@
  */
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 #define LONGEST_MS	2000
 #define DR7_G0		0x2ul	/* global, execution */
 

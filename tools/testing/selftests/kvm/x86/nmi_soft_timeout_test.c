@@ -15,8 +15,6 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define LATE_MS		500
 #define LONGEST_MS	2000	/* a case has not more time than that */
 

@@ -14,7 +14,8 @@
 
 #include "nmi_soft.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_WAITING, STAGE_SMM, STAGE_END };
+#define STAGE_SMM	STAGE_OWN
+#define STAGE_WAITING	(STAGE_OWN + 1)
 
 #define LONGEST_MS	2000
 
@@ -123,11 +124,11 @@ static void stopped_long_then_spins(void)
 extern char smm_code[], smm_code_end[];
 asm(".pushsection .rodata\n"
     ".code16\n"
-    "smm_code: mov $4, %eax\n"
+    "smm_code: mov $" __stringify(STAGE_SMM) ", %eax\n"
     "	sti; nop; out %eax, $" __stringify(STAGE_PORT) "; nop; cli\n"
     "	rdtsc; mov %eax, %ebx\n"
     "1:	cli; rdtsc; sub %ebx, %eax; cmp %esi, %eax; jb 1b\n"
-    "	mov $4, %eax; out %eax, $" __stringify(STAGE_PORT) "\n"
+    ASM_STAGE(STAGE_SMM)
     "	rsm\n"
     "smm_code_end:\n"
     ".code64\n"

@@ -13,7 +13,7 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END, STAGE_SENT };
+enum { STAGE_SENT = STAGE_OWN };
 
 #define IOAPIC_GPA	0xfec00000
 #define IOAPIC_PIN	20	/* above 15 there is no PIC to answer too */

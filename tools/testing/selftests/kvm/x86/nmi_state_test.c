@@ -14,8 +14,6 @@
 
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 static uint64_t flags = RFLAGS_FIXED | RFLAGS_IF;
 
 static void guest(void)

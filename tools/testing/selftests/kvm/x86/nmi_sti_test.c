@@ -18,8 +18,6 @@
 #include "nmi_events.h"
 #include "nmi_sender.h"
 
-enum { STAGE_READY = 1, STAGE_END };
-
 #define NR_NMIS		30000
 #define NR_NMIS_DENSE	10000
 /*

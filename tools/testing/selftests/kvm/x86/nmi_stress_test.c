@@ -20,7 +20,7 @@
 #include "nmi_events.h"
 #include "nmi_sender.h"
 
-enum { STAGE_READY = 1, STAGE_DIFFERENT, STAGE_END };
+enum { STAGE_DIFFERENT = STAGE_OWN };
 
 #define NR_NMIS		100000
 #define MAX_NOTES	4096

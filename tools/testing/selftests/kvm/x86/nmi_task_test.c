@@ -16,7 +16,7 @@
 #include "nmi_events.h"
 #include "nmi_flat32.h"
 
-enum { STAGE_READY = 1, STAGE_TASK, STAGE_END };
+#define STAGE_TASK	STAGE_OWN
 
 #define NMI_STACK	(LOW_FREE + 0x400)
 #define OTHER_STACK	(LOW_FREE + 0x800)
@@ -28,28 +28,23 @@ asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
 
 	"task_main:\n"
-	"mov $1, %eax\n"		/* STAGE_READY */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_READY)
 	"task_stop: nop\n"
-	"mov $3, %eax\n"		/* STAGE_END */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_END)
 	"jmp task_stop\n"
 
 	/* The next switch to this task goes on behind its IRET. */
 	"task_nmi:\n"
-	"mov $2, %eax\n"		/* STAGE_TASK */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_TASK)
 	"task_nmi_iret: iretl\n"
 	"jmp task_nmi\n"
 
 	"task_other: nop\n"
-	"mov $3, %eax\n"		/* STAGE_END */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_END)
 
 	/* An ordinary NMI handler that leaves for the task in its TSS's link. */
 	"nmi_returns_by_switch:\n"
-	"mov $2, %eax\n"		/* STAGE_TASK */
-	"out %eax, $0xf1\n"
+	ASM_STAGE(STAGE_TASK)
 	"pushf\n"
 	"orl $0x4000, (%esp)\n"		/* NT */
 	"popf\n"

@@ -9,8 +9,6 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_HANDLER_END, STAGE_END };
-
 static const char *destination;
 
 static void load_module(const char *parameters)

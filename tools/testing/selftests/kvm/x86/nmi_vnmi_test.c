@@ -15,8 +15,6 @@
  */
 #include "nmi_test.h"
 
-enum { STAGE_READY = 1, STAGE_HANDLER, STAGE_END };
-
 #define MANY_NMIS	10000
 #define SOME_NMIS	1000
 #define SELF_NMI	(APIC_DEST_SELF | APIC_INT_ASSERT | APIC_DM_NMI)
