@@ -24,8 +24,6 @@ struct expected_event {
 	uint64_t tf_rf;
 };
 
-extern char event_entry_1[], event_entry_3[], event_entry_0x60[];
-
 /* These events came, and no others. */
 void check_events_at(struct kvm_vcpu *vcpu, const struct expected_event *want,
 		     unsigned int nr, const char *file, int line);
@@ -40,12 +38,6 @@ void check_events_at(struct kvm_vcpu *vcpu, const struct expected_event *want,
 
 /* The one event of this vector. */
 const struct guest_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector);
-
-/*
- * The machine that runs this is emulated by QEMU without KVM, whose SVM differs
- * from a CPU's in places. A case that meets one of them says which.
- */
-bool on_qemu_tcg(void);
 
 /*
  * Take an event and forget it. What its delivery touches is then mapped by the

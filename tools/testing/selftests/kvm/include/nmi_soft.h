@@ -32,6 +32,9 @@ extern char guest_open_next[];
 void check_came_at_return(struct kvm_vcpu *vcpu);
 void check_came_in_irq_window(struct kvm_vcpu *vcpu);
 
+/* An NMI has waited for the timeout, and not that much longer. */
+void check_timed_out(unsigned int waited_ms, unsigned int late_ms);
+
 /* The kernel log from here on, and the messages about NMIs in it since. */
 int open_kernel_log(void);
 unsigned int nmi_messages(int log);

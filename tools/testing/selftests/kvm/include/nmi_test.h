@@ -99,7 +99,6 @@ void require_shadow_tracked(uint64_t rflags);
 /* For promises about the IRET itself, which only hardware keeps. */
 void require_iret_tracked(void);
 
-bool on_bochs_2_7(void);
 bool kernel_is_at_least(unsigned int major, unsigned int minor);
 
 /*
@@ -109,6 +108,19 @@ bool kernel_is_at_least(unsigned int major, unsigned int minor);
  */
 bool blocking_cleared_at_entry(void);
 void require_blocking_cleared_at_entry(void);
+
+/* --- emulated machines --------------------------------------------------- */
+
+/*
+ * The machine that runs this is emulated by QEMU without KVM, whose SVM differs
+ * from a CPU's in places. A case that meets one of them says which.
+ */
+bool on_qemu_tcg(void);
+
+bool on_bochs_2_7(void);
+
+/* Bochs, where time is what is executed and figures repeat. */
+bool tsc_counts_instructions(void);
 
 /* --- shared by guest and host ------------------------------------------ */
 
@@ -141,9 +153,18 @@ extern struct event_log guest_log;
 
 /* --- guest side --------------------------------------------------------- */
 
-/* Bounds of the NMI entry; an NMI in between is a nested one. */
-extern char event_entry_2[], event_iret_2[], event_end_2[];
-extern char event_entry_6[], event_entry_13[], event_entry_14[];
+/* Where handlers begin, by vector. */
+extern char event_entry_1[], event_entry_2[], event_entry_3[], event_entry_6[];
+extern char event_entry_13[], event_entry_14[], event_entry_0x60[];
+
+/* Where the NMI handler returns and ends; an NMI up to there is a nested one. */
+extern char event_iret_2[], event_end_2[];
+
+/* What handlers call, a test's own part of them. */
+extern void (*guest_on_event)(struct guest_regs *regs);
+
+/* Of use there: the first NMI's handler stops at STAGE_HANDLER and STAGE_HANDLER_END. */
+void stop_in_first_handler(struct guest_regs *regs);
 
 static inline void guest_stage(uint32_t stage)
 {
@@ -201,12 +222,16 @@ void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	      int ist);
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
 void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top);
+void set_rflags(struct kvm_vcpu *vcpu, uint64_t rflags);
 
-/* A page at @gva that user mode may use too; returns where the host sees it. */
-void *map_user_page(struct kvm_vcpu *vcpu, uint64_t gva);
+/* As if the last instruction had been MOV SS or STI: KVM_X86_SHADOW_INT_... */
+void put_in_shadow(struct kvm_vcpu *vcpu, uint8_t shadow);
 
-/* The guest's page table entry of a 4 KiB page that is mapped. */
-uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva);
+/*
+ * Have KVM emulate instructions with a prefix, UD2 and "kvm", or no longer. Returns
+ * what it did before; -1 if this kvm.ko cannot.
+ */
+int force_emulation(int value);
 
 void send_nmi(struct kvm_vcpu *vcpu);
 
@@ -219,14 +244,19 @@ void send_nmi_by_msi(struct kvm_vm *vm, uint8_t apic_id);
  */
 void wait_until_vcpu_sleeps(void);
 
-/* Bochs, where time is what is executed and figures repeat. */
-bool tsc_counts_instructions(void);
-
 /* Run until the guest reports a stage; run_to() also says which it must be. */
 uint32_t next_stage(struct kvm_vcpu *vcpu);
 void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 	       const char *file, int line);
 #define run_to(vcpu, stage) run_to_at(vcpu, stage, #stage, __FILE__, __LINE__)
+
+/* The same while another thread sends an NMI when the vCPU has halted. */
+void run_over_halt_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
+		      const char *file, int line);
+#define run_over_halt(vcpu, stage) run_over_halt_at(vcpu, stage, #stage, __FILE__, __LINE__)
+
+/* From STAGE_READY to STAGE_END: an NMI at the first, perhaps one in its handler. */
+void run_through_handler(struct kvm_vcpu *vcpu, bool second_nmi);
 
 /* Finish the OUT of the stage just reported: RIP is then behind it. */
 void finish_stage(struct kvm_vcpu *vcpu);
@@ -236,6 +266,9 @@ void __attribute__((noreturn)) fail_on_exit(struct kvm_vcpu *vcpu);
 
 const struct event_log *read_log(struct kvm_vcpu *vcpu);
 const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr);
+
+/* So many NMIs and nothing else came, each where guest_stop() has stopped. */
+void check_nmis_at_stop(struct kvm_vcpu *vcpu, unsigned int nr);
 
 /*
  * With NMI_TEST_LOG set in the environment a case prints what its guest has seen,

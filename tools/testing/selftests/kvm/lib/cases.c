@@ -15,6 +15,9 @@
 #define CASE_SECONDS	5
 #define NO_CHECK	3	/* exit status of a case that checked nothing */
 
+/* How much slower than alone an emulated host may be, for what else its machine does. */
+#define SHARE		6
+
 static unsigned int nr_checks;
 static bool expect_wrong;
 
@@ -50,6 +53,19 @@ void skip(const char *fmt, ...)
 
 	va_start(args, fmt);
 	end_case(KSFT_SKIP, "", fmt, args);
+}
+
+unsigned int patience(unsigned int seconds)
+{
+	const char *given = getenv("NMI_TEST_PATIENCE");
+	static unsigned int times;
+
+	if (!times) {
+		times = given ? strtoul(given, NULL, 0) : 1;
+		if (!tsc_counts_instructions())
+			times *= SHARE;
+	}
+	return seconds * times;
 }
 
 /*

@@ -66,17 +66,3 @@ const struct guest_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector)
 		FAIL("no event of vector %lu came", vector);
 	return found;
 }
-
-bool on_qemu_tcg(void)
-{
-	static const char brand[] = "QEMU TCG";
-	uint32_t max, text[4];
-
-	cpuid(0x40000000, &max, &text[0], &text[1], &text[2]);
-	if (!memcmp(text, "TCGTCGTCGTCG", 12))
-		return true;
-
-	/* A host inside such a one runs on KVM, and sees the name of its CPU. */
-	cpuid(0x80000002, &text[0], &text[1], &text[2], &text[3]);
-	return !memcmp(text, brand, strlen(brand));
-}

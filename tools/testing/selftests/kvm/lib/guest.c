@@ -8,6 +8,14 @@
 struct event_log guest_log;
 void (*guest_on_event)(struct guest_regs *regs);
 
+void stop_in_first_handler(struct guest_regs *regs)
+{
+	if (regs->vector != NMI_VECTOR || guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	guest_stage(STAGE_HANDLER_END);
+}
+
 static bool in_nmi_entry(uint64_t rip)
 {
 	return rip >= (uint64_t)event_entry_2 && rip < (uint64_t)event_end_2;

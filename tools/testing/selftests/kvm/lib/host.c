@@ -5,10 +5,8 @@
  */
 #include "nmi_test.h"
 
-extern void (*guest_on_event)(struct guest_regs *regs);
-extern char event_entry_1[], event_entry_3[], event_entry_0x60[], guest_start[];
+extern char guest_start[];
 
-#define PAGE_USER	4
 #define TSS_RSP0	4	/* offset */
 
 /* One 16-byte descriptor of a 64-bit IDT. */
@@ -54,29 +52,23 @@ void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top)
 	       sizeof(stack_top));
 }
 
-/* The library maps pages for the kernel only. */
-static void allow_user(struct kvm_vcpu *vcpu, uint64_t gva)
+void set_rflags(struct kvm_vcpu *vcpu, uint64_t rflags)
 {
-	struct kvm_sregs sregs;
-	uint64_t *entry, table;
-	int shift;
+	struct kvm_regs regs;
 
-	vcpu_sregs_get(vcpu, &sregs);
-	for (table = sregs.cr3, shift = 39; shift >= 12; shift -= 9) {
-		entry = addr_gpa2hva(vcpu->vm, table & ~0xffful);
-		entry += (gva >> shift) & 511;
-		*entry |= PAGE_USER;
-		table = *entry & 0xffffffffff000ul;
-	}
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags = rflags;
+	vcpu_regs_set(vcpu, &regs);
 }
 
-void *map_user_page(struct kvm_vcpu *vcpu, uint64_t gva)
+void put_in_shadow(struct kvm_vcpu *vcpu, uint8_t shadow)
 {
-	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
+	struct kvm_vcpu_events events;
 
-	virt_map(vcpu->vm, gva, addr_gva2gpa(vcpu->vm, page), 1);
-	allow_user(vcpu, gva);
-	return addr_gva2hva(vcpu->vm, page);
+	vcpu_events_get(vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+	events.interrupt.shadow = shadow;
+	vcpu_events_set(vcpu, &events);
 }
 
 void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs))
@@ -109,24 +101,6 @@ struct kvm_vcpu *create_vm(void (*guest)(void),
 	vm_create_with_one_vcpu(&vcpu, guest);
 	init_events(vcpu, on_event);
 	return vcpu;
-}
-
-uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva)
-{
-	struct kvm_sregs sregs;
-	uint64_t *entry, table;
-	int shift;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	table = sregs.cr3;
-	for (shift = 39; ; shift -= 9) {
-		entry = addr_gpa2hva(vcpu->vm, table & ~0xfffull);
-		entry += (gva >> shift) & 511;
-		TEST_ASSERT(*entry & 1, "0x%lx is not mapped", gva);
-		if (shift == 12)
-			return entry;
-		table = *entry & 0xffffffffff000ull;
-	}
 }
 
 void send_nmi(struct kvm_vcpu *vcpu)
@@ -235,6 +209,16 @@ void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 			got, name, stage);
 }
 
+void run_through_handler(struct kvm_vcpu *vcpu, bool second_nmi)
+{
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	if (second_nmi)
+		send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+}
+
 void finish_stage(struct kvm_vcpu *vcpu)
 {
 	vcpu_run_complete_io(vcpu);
@@ -255,4 +239,17 @@ const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr)
 			return &log->event[i];
 
 	FAIL("NMI %u did not arrive, only %u did", nr, seen);
+}
+
+void check_nmis_at_stop(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	const struct event_log *log = read_log(vcpu);
+	unsigned int i;
+
+	CHECK_EQ(log->nr, nr);
+	for (i = 1; i <= nr; i++) {
+		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
+		CHECK_EQ(nmi_nr(log, i)->rbx, 0);
+		CHECK_EQ(nmi_nr(log, i)->rflags & RFLAGS_TF, 0);
+	}
 }

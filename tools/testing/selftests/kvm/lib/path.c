@@ -83,19 +83,6 @@ bool kernel_is_at_least(unsigned int major, unsigned int minor)
 	       (running_major == major && running_minor >= minor);
 }
 
-bool on_bochs_2_7(void)
-{
-	char version[64] = "";
-	FILE *f = fopen("/sys/class/dmi/id/bios_version", "r");
-
-	if (f) {
-		if (!fgets(version, sizeof(version), f))
-			version[0] = 0;
-		fclose(f);
-	}
-	return !strncmp(version, "Bochs 2.7", 9);
-}
-
 bool blocking_cleared_at_entry(void)
 {
 	return nmi_path() != VMX_VIRTUAL_NMIS || !on_bochs_2_7();

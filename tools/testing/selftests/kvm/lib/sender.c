@@ -18,8 +18,6 @@ enum { STAGE_PAUSE = STAGE_OWN, STAGE_SENT };
 #define LOST_SECONDS	10
 #define HUNG_SECONDS	(LOST_SECONDS + 10)
 
-extern void (*guest_on_event)(struct guest_regs *regs);
-
 volatile uint64_t nmis_wanted, nmis_sent, nmis_own, nmi_on_its_way;
 static bool sender_sleeps;
 static struct kvm_vcpu *receiver;

@@ -50,6 +50,15 @@ void check_came_in_irq_window(struct kvm_vcpu *vcpu)
 	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_open_next);
 }
 
+void check_timed_out(unsigned int waited_ms, unsigned int late_ms)
+{
+	unsigned int ms = soft_timeout_ms();
+
+	printf("waited %u ms\n", waited_ms);
+	CHECK(waited_ms >= ms * 9 / 10 && waited_ms <= ms + late_ms,
+	      "waited %u ms, the timeout is %u", waited_ms, ms);
+}
+
 int open_kernel_log(void)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);

@@ -25,14 +25,6 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
-{
-	if (guest_log.nr_nmis > 1)
-		return;
-	guest_stage(STAGE_HANDLER);
-	guest_stage(STAGE_HANDLER_END);
-}
-
 static struct kvm_vcpu *run_to_handler(void (*handler)(struct guest_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
@@ -49,16 +41,14 @@ static void check_second(struct kvm_vcpu *vcpu)
 {
 	const struct event_log *log = read_log(vcpu);
 
-	CHECK_EQ(log->nr_nmis, 2);
-	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
-	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
+	check_nmis_at_stop(vcpu, 2);
 	CHECK_EQ(nmi_nr(log, 2)->rsp, nmi_nr(log, 1)->rsp);
 	CHECK_EQ(nmi_nr(log, 2)->rflags, flags);
 }
 
 static void waits(void)
 {
-	struct kvm_vcpu *vcpu = run_to_handler(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_handler(stop_in_first_handler);
 
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
@@ -67,7 +57,7 @@ static void waits(void)
 
 static void comes_after_iret(void)
 {
-	struct kvm_vcpu *vcpu = run_to_handler(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_handler(stop_in_first_handler);
 
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
@@ -81,7 +71,7 @@ static void comes_after_iret_irqs_off(void)
 
 	require_window_with_irqs_off();
 	flags = RFLAGS_FIXED;
-	vcpu = run_to_handler(on_nmi);
+	vcpu = run_to_handler(stop_in_first_handler);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
@@ -121,7 +111,7 @@ static void exits_do_not_open(void)
 
 static void collapse_in_handler(void)
 {
-	struct kvm_vcpu *vcpu = run_to_handler(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_handler(stop_in_first_handler);
 	int i;
 
 	for (i = 0; i < 10; i++)
@@ -163,7 +153,6 @@ static void guest_window(void)
 static void lone_nmi_leaves_window_open(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_window, NULL);
-	const struct event_log *log;
 
 	sync_global_to_guest(vcpu->vm, flags);
 	run_to(vcpu, STAGE_READY);
@@ -171,11 +160,7 @@ static void lone_nmi_leaves_window_open(void)
 	run_to(vcpu, STAGE_READY);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr_nmis, 2);
-	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
-	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 /* On a CPU any IRET ends blocking, also that of an exception in the handler. */

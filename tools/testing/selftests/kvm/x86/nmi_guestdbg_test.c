@@ -176,14 +176,10 @@ static void out_of_handler(void)
 static void in_shadow(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(NULL);
-	struct kvm_vcpu_events events;
 	uint64_t expected[NR_STEPS];
 
 	dry_run(expected);
-	vcpu_events_get(vcpu, &events);
-	events.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	vcpu_events_set(vcpu, &events);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_MOV_SS);
 	send_nmi(vcpu);
 
 	CHECK_EQ(step(vcpu, 0), expected[0]);

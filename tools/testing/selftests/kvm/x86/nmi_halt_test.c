@@ -37,13 +37,6 @@ static void *interrupt_vcpu(void *thread)
 	return NULL;
 }
 
-static void *send_msi(void *vm)
-{
-	wait_until_vcpu_sleeps();
-	send_nmi_by_msi(vm, 0);
-	return NULL;
-}
-
 /* Run the vCPU into its HLT and take it out of KVM_RUN there. */
 static struct kvm_vcpu *run_into_halt(uint64_t with_flags)
 {
@@ -68,11 +61,9 @@ static struct kvm_vcpu *run_into_halt(uint64_t with_flags)
 
 static void check_woken(struct kvm_vcpu *vcpu, unsigned int nr)
 {
-	const struct event_log *log;
+	const struct event_log *log = read_log(vcpu);
 	unsigned int i;
 
-	run_to(vcpu, STAGE_END);
-	log = read_log(vcpu);
 	CHECK_EQ(log->nr_nmis, nr);
 	for (i = 1; i <= nr; i++)
 		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)after_hlt);
@@ -83,17 +74,16 @@ static void by_ioctl(uint64_t with_flags)
 	struct kvm_vcpu *vcpu = run_into_halt(with_flags);
 
 	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
 	check_woken(vcpu, 1);
 }
 
 static void by_thread(uint64_t with_flags)
 {
 	struct kvm_vcpu *vcpu = run_into_halt(with_flags);
-	pthread_t helper;
 
-	TEST_ASSERT(!pthread_create(&helper, NULL, send_msi, vcpu->vm), "thread");
+	run_over_halt(vcpu, STAGE_END);
 	check_woken(vcpu, 1);
-	pthread_join(helper, NULL);
 }
 
 static void ioctl_irqs_on(void)
@@ -122,6 +112,7 @@ static void two_at_once(void)
 
 	send_nmi(vcpu);
 	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
 	check_woken(vcpu, 2);
 }
 

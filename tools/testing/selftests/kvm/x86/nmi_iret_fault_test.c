@@ -4,11 +4,9 @@
  * first does not open the window: it runs again, still blocked. An IRET that
  * faults in the guest costs no NMI, and each still comes once.
  *
- * The NMI handler runs on a stack of its own (IST) whose top is laid so that the
- * IRET frame is alone on a page, all else of the handler is on the page below.
- * While the handler is in a stage, the host drops the frame's page: MADV_DONTNEED
- * on shared memory takes it out of the page tables, EPT or NPT included, and
- * keeps what is in it. The next access, the IRET's, makes the vCPU exit.
+ * The NMI handler runs on a stack of its own (IST), where the IRET frame is alone
+ * on a page. While the handler is in a stage, the host drops that page. The next
+ * access, the IRET's, makes the vCPU exit.
  *
  * If there is no memory at all below the frame, KVM gives up and asks user space,
  * with the IRET next. Then something else comes first: an IRQ, or other code.
@@ -17,16 +15,12 @@
  * does not put it back, and the waiting NMI hits the IRET: its frame goes over
  * the first one's, and the guest never gets home.
  */
-#include "nmi_test.h"
+#include "nmi_events.h"
+#include "nmi_pages.h"
 
 #define STAGE_ELSEWHERE	STAGE_OWN
 #define STAGE_STILL	(STAGE_OWN + 1)
 
-#define STACK_GPA	0x10000000
-#define STACK_SLOT	10
-#define STACK_PAGES	4
-#define FRAME_PAGE	(STACK_GPA + 2 * 4096)
-#define FRAME_SIZE	48	/* five words, at a 16-byte boundary */
 #define IRET_FRAME	40
 #define BAD_CS		0xfff8
 
@@ -47,49 +41,19 @@ static void on_nmi(struct guest_regs *regs)
 		guest_stage(STAGE_HANDLER);
 }
 
-/* The vCPU takes NMIs on a shared-memory stack, identity mapped. */
-static void use_frame_page(struct kvm_vcpu *vcpu)
-{
-	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, STACK_GPA,
-				    STACK_SLOT, STACK_PAGES, 0);
-	virt_map(vcpu->vm, STACK_GPA, STACK_GPA, STACK_PAGES);
-	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
-	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
-}
-
-static bool page_is_mapped(void *page)
-{
-	uint64_t entry;
-	FILE *f = fopen("/proc/self/pagemap", "r");
-
-	TEST_ASSERT(f && !fseek(f, (uintptr_t)page / 4096 * 8, SEEK_SET) &&
-		    fread(&entry, sizeof(entry), 1, f) == 1, "pagemap");
-	fclose(f);
-	return entry >> 63;
-}
-
 static void host_page_missing(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
-	const struct event_log *log;
-	void *page;
 
 	use_frame_page(vcpu);
 	run_to(vcpu, STAGE_READY);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
 	send_nmi(vcpu);
-
-	page = addr_gpa2hva(vcpu->vm, FRAME_PAGE);
-	TEST_ASSERT(!madvise(page, 4096, MADV_DONTNEED), "madvise");
-	TEST_ASSERT(!page_is_mapped(page), "page still mapped");
+	drop_shared_page(vcpu, FRAME_PAGE);
 	run_to(vcpu, STAGE_END);
-	TEST_ASSERT(page_is_mapped(page), "the IRET did not touch its page");
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr_nmis, 2);
-	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
-	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
+	TEST_ASSERT(shared_page_is_used(vcpu, FRAME_PAGE), "the IRET did not touch its page");
+	check_nmis_at_stop(vcpu, 2);
 }
 
 /* Without a second NMI waiting, nothing must be left behind either. */
@@ -101,11 +65,9 @@ static void host_page_missing_alone(void)
 	run_to(vcpu, STAGE_READY);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
-	TEST_ASSERT(!madvise(addr_gpa2hva(vcpu->vm, FRAME_PAGE), 4096, MADV_DONTNEED),
-		    "madvise");
+	drop_shared_page(vcpu, FRAME_PAGE);
 	run_to(vcpu, STAGE_END);
-	CHECK_EQ(read_log(vcpu)->nr, 1);
-	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)guest_stop_next);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 /*
@@ -133,38 +95,23 @@ static void on_event_bad_cs(struct guest_regs *regs)
 	regs->cs = BAD_CS;
 }
 
-static const struct guest_regs *event_of(const struct event_log *log, uint64_t vector)
-{
-	unsigned int i;
-
-	for (i = 0; i < log->nr; i++)
-		if (log->event[i].vector == vector)
-			return &log->event[i];
-	FAIL("no event with vector %lu", vector);
-}
-
-static struct kvm_vcpu *run_over_gp(bool second_nmi)
+static struct kvm_vcpu *run_over_gp(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event_bad_cs);
 
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	if (second_nmi)
-		send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
+	run_through_handler(vcpu, true);
 	return vcpu;
 }
 
 static void gp_at_iret(void)
 {
-	struct kvm_vcpu *vcpu = run_over_gp(true);
+	struct kvm_vcpu *vcpu = run_over_gp();
 	const struct event_log *log = read_log(vcpu);
 
 	CHECK_EQ(log->nr_nmis, 2);
 	CHECK_EQ(log->nr, 3);
-	CHECK_EQ(event_of(log, GP_VECTOR)->rip, (uint64_t)event_iret_2);
-	CHECK_EQ(event_of(log, GP_VECTOR)->error, BAD_CS);
+	CHECK_EQ(only_event(vcpu, GP_VECTOR)->rip, (uint64_t)event_iret_2);
+	CHECK_EQ(only_event(vcpu, GP_VECTOR)->error, BAD_CS);
 }
 
 /* Intel and AMD without vNMI; the manual of vNMI keeps NMIs masked here. */
@@ -175,14 +122,14 @@ static void gp_at_iret_opens(void)
 	require_iret_tracked();
 	if (nmi_path() == SVM_VNMI)
 		skip("an IRET that faults leaves NMIs masked with vNMI");
-	vcpu = run_over_gp(true);
+	vcpu = run_over_gp();
 	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)event_entry_13);
 }
 
 static void gp_frame(void)
 {
-	struct kvm_vcpu *vcpu = run_over_gp(true);
-	uint64_t rflags = event_of(read_log(vcpu), GP_VECTOR)->rflags;
+	struct kvm_vcpu *vcpu = run_over_gp();
+	uint64_t rflags = only_event(vcpu, GP_VECTOR)->rflags;
 
 	CHECK_EQ(rflags & (RFLAGS_TF | RFLAGS_IF), 0);
 }
@@ -218,24 +165,18 @@ static uint64_t *map_pte(struct kvm_vcpu *vcpu)
 static void pf_at_iret(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event_no_page);
-	const struct event_log *log;
 
 	use_frame_page(vcpu);
 	/* Its frame must not land on the page that is away. */
-	set_ist(vcpu, 2, STACK_GPA + 4096);
+	set_ist(vcpu, 2, SHARED_GPA + 4096);
 	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
 	frame_pte = map_pte(vcpu);
 	sync_global_to_guest(vcpu->vm, frame_pte);
 
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 2);
-	CHECK_EQ(event_of(log, PF_VECTOR)->rip, (uint64_t)event_iret_2);
-	CHECK_EQ(event_of(log, NMI_VECTOR)->rip, (uint64_t)guest_stop_next);
+	run_through_handler(vcpu, false);
+	CHECK_EQ(read_log(vcpu)->nr, 2);
+	CHECK_EQ(only_event(vcpu, PF_VECTOR)->rip, (uint64_t)event_iret_2);
+	CHECK_EQ(only_event(vcpu, NMI_VECTOR)->rip, (uint64_t)guest_stop_next);
 }
 
 /* --- an IRET that turns out not to be next ------------------------------- */
@@ -266,7 +207,7 @@ static void on_irq_in_handler(struct guest_regs *regs)
 static struct kvm_vcpu *run_to_iret(struct kvm_regs *regs)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_with_apic, on_irq_in_handler);
-	char stack[STACK_PAGES * 4096];
+	char stack[SHARED_PAGES * 4096];
 
 	vm_enable_cap(vcpu->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
 	use_frame_page(vcpu);
@@ -274,19 +215,19 @@ static struct kvm_vcpu *run_to_iret(struct kvm_regs *regs)
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
 
-	memcpy(stack, addr_gpa2hva(vcpu->vm, STACK_GPA), sizeof(stack));
+	memcpy(stack, addr_gpa2hva(vcpu->vm, SHARED_GPA), sizeof(stack));
 	finish_stage(vcpu);
 	vcpu_regs_get(vcpu, regs);
 	regs->rip = (uint64_t)event_iret_2;
 	regs->rsp = FRAME_PAGE + FRAME_SIZE - IRET_FRAME;
 	vcpu_regs_set(vcpu, regs);
-	vm_mem_region_delete(vcpu->vm, STACK_SLOT);
+	vm_mem_region_delete(vcpu->vm, SHARED_SLOT);
 	TEST_ASSERT(!__vcpu_run(vcpu), "KVM_RUN");
 	CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
 
-	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, STACK_GPA,
-				    STACK_SLOT, STACK_PAGES, 0);
-	memcpy(addr_gpa2hva(vcpu->vm, STACK_GPA), stack, sizeof(stack));
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, SHARED_GPA,
+				    SHARED_SLOT, SHARED_PAGES, 0);
+	memcpy(addr_gpa2hva(vcpu->vm, SHARED_GPA), stack, sizeof(stack));
 	vcpu_regs_get(vcpu, regs);
 	CHECK_EQ(regs->rip, (uint64_t)event_iret_2);
 	return vcpu;

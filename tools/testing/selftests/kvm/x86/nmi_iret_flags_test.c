@@ -94,12 +94,7 @@ static struct kvm_vcpu *run_with(void *nmi_entry, bool second_nmi)
 	sync_global_to_guest(vcpu->vm, watch);
 	set_gate(vcpu, NMI_VECTOR, nmi_entry, INTERRUPT_GATE, 0);
 
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	if (second_nmi)
-		send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
+	run_through_handler(vcpu, second_nmi);
 
 	sync_global_from_guest(vcpu->vm, dr6_seen);
 	sync_global_from_guest(vcpu->vm, dr6_after);

@@ -84,15 +84,6 @@ static struct kvm_vcpu *run_with(void *nmi_entry)
 	return vcpu;
 }
 
-static void run_over_fault(struct kvm_vcpu *vcpu)
-{
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
-}
-
 /* By the manual of vNMI such an IRET leaves NMIs masked. */
 static bool fault_opens(void)
 {
@@ -104,7 +95,7 @@ static void check_fault(struct kvm_vcpu *vcpu, uint64_t vector, char *entry,
 {
 	const struct guest_regs *fault;
 
-	run_over_fault(vcpu);
+	run_through_handler(vcpu, true);
 	fault = only_event(vcpu, vector);
 	CHECK_EQ(fault->rip, (uint64_t)rip);
 	CHECK_EQ(fault->error, error);
@@ -218,7 +209,7 @@ static void double_fault(void)
 	vcpu_sregs_get(vcpu, &sregs);
 	idt = addr_gva2hva(vcpu->vm, sregs.idt.base);
 	idt[2 * GP_VECTOR] = 0;
-	run_over_fault(vcpu);
+	run_through_handler(vcpu, true);
 	CHECK_EQ(only_event(vcpu, GP_VECTOR)->error, 0);
 	CHECK_EQ(only_event(vcpu, GP_VECTOR)->rflags & RFLAGS_TF, 0);
 }

@@ -33,16 +33,6 @@ asm(".pushsection guest32, \"ax\"\n"
 	".code64\n"
 	".popsection");
 
-static void finish_and_set_flags(struct kvm_vcpu *vcpu, uint64_t rflags)
-{
-	struct kvm_regs regs;
-
-	finish_stage(vcpu);
-	vcpu_regs_get(vcpu, &regs);
-	regs.rflags = rflags;
-	vcpu_regs_set(vcpu, &regs);
-}
-
 /* The words of the frame that are there for all modes. */
 static void check_frame(const struct event32 *event, const struct frame32 *want)
 {
@@ -60,7 +50,8 @@ static struct kvm_vcpu *take_two_nmis(struct frame32 *target, uint32_t stop)
 
 	memcpy(memory32(vcpu, V86_CODE), v86_code, v86_end - v86_code);
 	run_to(vcpu, STAGE_READY);
-	finish_and_set_flags(vcpu, target->eflags);
+	finish_stage(vcpu);
+	set_rflags(vcpu, target->eflags);
 	target->eip = stop;
 
 	send_nmi(vcpu);

@@ -11,6 +11,7 @@
  * not run, runs on at the target, or shows flags of its own there.
  */
 #include "nmi_events.h"
+#include "nmi_pages.h"
 
 /* Behind what the library puts into the GDT. */
 #define USER_SS		(0x28 | 3)
@@ -91,22 +92,17 @@ static struct kvm_vcpu *create_target_vm(void)
 	return vcpu;
 }
 
-static void run_through(struct kvm_vcpu *vcpu, bool second_nmi)
+static void run_with_target(struct kvm_vcpu *vcpu, bool second_nmi)
 {
 	sync_global_to_guest(vcpu->vm, target);
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	if (second_nmi)
-		send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
+	run_through_handler(vcpu, second_nmi);
 }
 
 static void check_target(struct kvm_vcpu *vcpu)
 {
 	const struct guest_regs *nmi;
 
-	run_through(vcpu, true);
+	run_with_target(vcpu, true);
 	nmi = nmi_nr(read_log(vcpu), 2);
 	CHECK_EQ(nmi->rip, target.rip);
 	CHECK_EQ(nmi->cs, target.cs);
@@ -148,7 +144,7 @@ static uint64_t first_step_of_user_mode(bool second_nmi)
 	if (second_nmi)
 		check_target(vcpu);
 	else
-		run_through(vcpu, false);
+		run_with_target(vcpu, false);
 	CHECK_EQ(read_log(vcpu)->nr, second_nmi ? 3 : 2);
 	return only_event(vcpu, DB_VECTOR)->rip;
 }
@@ -221,7 +217,7 @@ static void itself(void)
 	struct kvm_vcpu *vcpu = create_target_vm();
 
 	set_gate(vcpu, NMI_VECTOR, iret_to_itself, INTERRUPT_GATE, 0);
-	run_through(vcpu, true);
+	run_with_target(vcpu, true);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, iret_again });
 }
 
@@ -250,7 +246,7 @@ static void itself_for_ever(void)
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event_break_out);
 
 	set_gate(vcpu, NMI_VECTOR, iret_for_ever, INTERRUPT_GATE, 0);
-	run_through(vcpu, true);
+	run_with_target(vcpu, true);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, iret_same });
 }
 

@@ -10,7 +10,7 @@
  * A wrong implementation lets the NMI overtake the exception, or the IRQ the NMI,
  * or drops one of them because only one can be injected per entry.
  */
-#include "nmi_test.h"
+#include "nmi_events.h"
 
 static void guest(void)
 {
@@ -38,15 +38,6 @@ static struct kvm_vcpu *run_to_ready(void (*guest_code)(void))
 	return vcpu;
 }
 
-static void irqs_on(struct kvm_vcpu *vcpu)
-{
-	struct kvm_regs regs;
-
-	vcpu_regs_get(vcpu, &regs);
-	regs.rflags |= RFLAGS_IF;
-	vcpu_regs_set(vcpu, &regs);
-}
-
 /* An exception whose delivery was begun, as user space restores it. */
 static void inject_ud(struct kvm_vcpu *vcpu)
 {
@@ -59,99 +50,67 @@ static void inject_ud(struct kvm_vcpu *vcpu)
 	vcpu_events_set(vcpu, &events);
 }
 
-static void check_event(const struct event_log *log, unsigned int nr,
-			uint64_t vector, char *rip)
-{
-	CHECK(log->nr > nr, "event %u did not come", nr);
-	CHECK_EQ(log->event[nr].vector, vector);
-	CHECK_EQ(log->event[nr].rip, (uint64_t)rip);
-}
-
-/*
- * The log is in the order in which handlers log, innermost first: of two events
- * taken back to back the later one interrupts the earlier one's handler.
- */
 static void exception_then_nmi(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(guest_without_irq);
-	const struct event_log *log;
 
 	inject_ud(vcpu);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 2);
-	check_event(log, 0, NMI_VECTOR, event_entry_6);
-	check_event(log, 1, UD_VECTOR, guest_stop_next);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_6 },
+		     { UD_VECTOR, guest_stop_next });
 }
 
 static void nmi_then_irq(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(guest);
-	const struct event_log *log;
 
-	irqs_on(vcpu);
+	set_rflags(vcpu, RFLAGS_FIXED | RFLAGS_IF);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 2);
-	check_event(log, 0, NMI_VECTOR, guest_stop_next);
-	check_event(log, 1, IRQ_VECTOR, guest_stop_next);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, guest_stop_next },
+		     { IRQ_VECTOR, guest_stop_next });
 }
 
 /* IRQs stay on in the NMI handler: the IRQ comes at its first instruction. */
 static void nmi_then_irq_at_once(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(guest);
-	const struct event_log *log;
 
 	set_gate(vcpu, NMI_VECTOR, event_entry_2, TRAP_GATE, 0);
-	irqs_on(vcpu);
+	set_rflags(vcpu, RFLAGS_FIXED | RFLAGS_IF);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 2);
-	check_event(log, 0, IRQ_VECTOR, event_entry_2);
-	check_event(log, 1, NMI_VECTOR, guest_stop_next);
+	CHECK_EVENTS(vcpu, { IRQ_VECTOR, event_entry_2 },
+		     { NMI_VECTOR, guest_stop_next });
 }
 
 static void all_three(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(guest);
-	const struct event_log *log;
 
 	set_gate(vcpu, UD_VECTOR, event_entry_6, TRAP_GATE, 0);
-	irqs_on(vcpu);
+	set_rflags(vcpu, RFLAGS_FIXED | RFLAGS_IF);
 	inject_ud(vcpu);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 3);
-	check_event(log, 0, NMI_VECTOR, event_entry_6);
-	check_event(log, 1, IRQ_VECTOR, event_entry_6);
-	check_event(log, 2, UD_VECTOR, guest_stop_next);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_6 },
+		     { IRQ_VECTOR, event_entry_6 },
+		     { UD_VECTOR, guest_stop_next });
 }
 
 /* Two NMIs and an IRQ: the IRQ is last although the second NMI had to wait. */
 static void two_nmis_then_irq(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(guest);
-	const struct event_log *log;
 
-	irqs_on(vcpu);
+	set_rflags(vcpu, RFLAGS_FIXED | RFLAGS_IF);
 	send_nmi(vcpu);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, 3);
-	check_event(log, 0, NMI_VECTOR, guest_stop_next);
-	check_event(log, 1, NMI_VECTOR, guest_stop_next);
-	check_event(log, 2, IRQ_VECTOR, guest_stop_next);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, guest_stop_next },
+		     { NMI_VECTOR, guest_stop_next },
+		     { IRQ_VECTOR, guest_stop_next });
 }
 
 static const struct test_case cases[] = {

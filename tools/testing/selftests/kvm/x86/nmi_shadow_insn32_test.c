@@ -97,16 +97,12 @@ static uint32_t v86_address(char *label)
 /* From its stop into the shadow, in front of an instruction. */
 static void move_to(struct kvm_vcpu *vcpu, uint32_t eip, uint32_t eflags)
 {
-	struct kvm_vcpu_events events;
 	struct kvm_regs regs;
 
 	require_shadow_tracked(eflags);
 	run_to(vcpu, STAGE_READY);
 	finish_stage(vcpu);
-	vcpu_events_get(vcpu, &events);
-	events.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	vcpu_events_set(vcpu, &events);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_MOV_SS);
 	vcpu_regs_get(vcpu, &regs);
 	regs.rip = eip;
 	regs.rflags = eflags;

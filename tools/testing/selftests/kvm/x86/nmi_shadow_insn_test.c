@@ -71,7 +71,6 @@ asm(".pushsection .text\n"
  */
 static struct kvm_vcpu *stop_at(char *insn, uint64_t rflags, struct kvm_regs *regs)
 {
-	struct kvm_vcpu_events events;
 	struct kvm_vcpu *vcpu;
 
 	require_shadow_tracked(rflags);
@@ -80,10 +79,7 @@ static struct kvm_vcpu *stop_at(char *insn, uint64_t rflags, struct kvm_regs *re
 	finish_stage(vcpu);
 	sync_global_to_guest(vcpu->vm, fixup);
 
-	vcpu_events_get(vcpu, &events);
-	events.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	vcpu_events_set(vcpu, &events);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_MOV_SS);
 
 	vcpu_regs_get(vcpu, regs);
 	regs->rip = (uint64_t)insn;

@@ -26,23 +26,23 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
+static void send_nmi_in_shadow(struct kvm_vcpu *vcpu, uint8_t shadow)
+{
+	run_to(vcpu, STAGE_READY);
+	finish_stage(vcpu);
+	put_in_shadow(vcpu, shadow);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+}
+
 static struct kvm_vcpu *stop_in_shadow(void (*guest_code)(void), uint64_t with_flags,
 				       uint8_t shadow)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_code, NULL);
-	struct kvm_vcpu_events events;
 
 	flags = with_flags;
 	sync_global_to_guest(vcpu->vm, flags);
-	run_to(vcpu, STAGE_READY);
-	finish_stage(vcpu);
-
-	vcpu_events_get(vcpu, &events);
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	events.interrupt.shadow = shadow;
-	vcpu_events_set(vcpu, &events);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
+	send_nmi_in_shadow(vcpu, shadow);
 	return vcpu;
 }
 
@@ -165,18 +165,9 @@ static void on_ud(struct guest_regs *regs)
 static void invalid_opcode(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_ud2, on_ud);
-	struct kvm_vcpu_events events;
 	const struct event_log *log;
 
-	run_to(vcpu, STAGE_READY);
-	finish_stage(vcpu);
-	vcpu_events_get(vcpu, &events);
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	events.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
-	vcpu_events_set(vcpu, &events);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_END);
-
+	send_nmi_in_shadow(vcpu, KVM_X86_SHADOW_INT_MOV_SS);
 	log = read_log(vcpu);
 	CHECK_EQ(log->nr, 2);
 	CHECK_EQ(log->event[0].vector, NMI_VECTOR);

@@ -10,17 +10,12 @@
  * IDT register SMM has), opens the window at RSM in the middle of an NMI
  * handler, does not see an IRET in SMM, or leaves NMIs blocked for good.
  */
-#include "nmi_test.h"
+#include "nmi_smm.h"
 
 #define STAGE_SMM	STAGE_OWN
 #define STAGE_SMM_NMI	(STAGE_OWN + 1)
 #define STAGE_SMM_END	(STAGE_OWN + 2)
 #define STAGE_LATER	(STAGE_OWN + 3)
-
-#define SMRAM_GPA	0x1000000
-#define SMRAM_SLOT	(1 << 16)	/* in the address space of SMM */
-#define SMRAM_PAGES	16
-#define SMM_ENTRY	0x8000
 
 extern char smm_code[], smm_code_end[];
 asm(".pushsection .rodata\n"
@@ -85,28 +80,12 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
-{
-	if (guest_log.nr_nmis > 1)
-		return;
-	guest_stage(STAGE_HANDLER);
-	guest_stage(STAGE_HANDLER_END);
-}
-
 static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
 					  void (*handler)(struct guest_regs *))
 {
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
-	if (!kvm_has_cap(KVM_CAP_X86_SMM))
-		skip("this KVM is built without SMM");
-
-	vcpu = create_vm(guest, handler);
-	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
-				    SMRAM_SLOT, SMRAM_PAGES, 0);
-	memcpy((char *)addr_gpa2hva(vcpu->vm, SMRAM_GPA) + SMM_ENTRY, code,
-	       code_end - code);
-	vcpu_set_msr(vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+	set_smi_handler(vcpu, code, code_end);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
 }
@@ -114,23 +93,6 @@ static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
 static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
 {
 	return run_to_ready_with(smm_code, smm_code_end, handler);
-}
-
-static void send_smi(struct kvm_vcpu *vcpu)
-{
-	vcpu_ioctl(vcpu, KVM_SMI, NULL);
-}
-
-static void check_nmis(struct kvm_vcpu *vcpu, unsigned int nr)
-{
-	const struct event_log *log = read_log(vcpu);
-	unsigned int i;
-
-	CHECK_EQ(log->nr_nmis, nr);
-	for (i = 1; i <= nr; i++) {
-		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
-		CHECK_EQ(nmi_nr(log, i)->rbx, 0);
-	}
 }
 
 static void nmi_in_smm(void)
@@ -143,7 +105,7 @@ static void nmi_in_smm(void)
 	run_to(vcpu, STAGE_SMM);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_LATER);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void nmi_after_smm(void)
@@ -157,7 +119,7 @@ static void nmi_after_smm(void)
 	run_to(vcpu, STAGE_LATER);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 /* The SMI comes first, the NMI right behind RSM: at the same boundary. */
@@ -172,12 +134,12 @@ static void smi_and_nmi(void)
 	run_to(vcpu, STAGE_SMM);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 0);
 	run_to(vcpu, STAGE_LATER);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void smi_in_handler(void)
 {
-	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
 
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
@@ -187,12 +149,12 @@ static void smi_in_handler(void)
 	run_to(vcpu, STAGE_HANDLER_END);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 	run_to(vcpu, STAGE_LATER);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void smi_with_nmi_waiting(void)
 {
-	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
 
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
@@ -203,7 +165,7 @@ static void smi_with_nmi_waiting(void)
 	send_smi(vcpu);
 	run_to(vcpu, STAGE_SMM);
 	run_to(vcpu, STAGE_LATER);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void iret_in_smm(void)
@@ -218,10 +180,10 @@ static void iret_in_smm(void)
 	run_to(vcpu, STAGE_SMM_NMI);
 	run_to(vcpu, STAGE_SMM_END);
 	run_to(vcpu, STAGE_LATER);
-	check_nmis(vcpu, 0);
+	check_nmis_at_stop(vcpu, 0);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static const struct test_case cases[] = {

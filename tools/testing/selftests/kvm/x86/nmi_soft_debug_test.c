@@ -55,7 +55,6 @@ static void write_drs(const struct dr_values *v)
 
 /* Places for breakpoints, behind the one where NMIs arrive. */
 void places(void);
-extern char event_entry_1[];
 extern char place_next[], place_0[], place_1[], place_2[], place_3[];
 asm("places:" ASM_STAGE(STAGE_READY)
     "place_next: nop\n"

@@ -7,20 +7,15 @@
  * no CPU has.
  *
  * The host takes away what the delivery needs, the page of the stack or of the
- * IDT (MADV_DONTNEED on shared memory, see nmi_iret_fault_test), or gives up the
- * entry; the guest offers a gate that faults.
+ * IDT, or gives up the entry; the guest offers a gate that faults.
  *
  * A wrong implementation delivers twice or never, finds the blocking of its first
  * attempt in its own way, or looks for the return where the first attempt was.
  */
+#include "nmi_pages.h"
 #include "nmi_soft.h"
 
-#define SHARED_GPA	0x10000000
-#define SHARED_SLOT	10
-#define SHARED_PAGES	4
 #define IDT_PAGE	SHARED_GPA
-#define FRAME_PAGE	(SHARED_GPA + 3 * 4096)
-#define FRAME_SIZE	48	/* five words, at a 16-byte boundary */
 
 static void guest(void)
 {
@@ -40,17 +35,8 @@ static struct kvm_vcpu *run_to_ready(void)
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
 
 	require_exact();
-	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_SHMEM, SHARED_GPA,
-				    SHARED_SLOT, SHARED_PAGES, 0);
-	virt_map(vcpu->vm, SHARED_GPA, SHARED_GPA, SHARED_PAGES);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
-}
-
-static void drop_page(struct kvm_vcpu *vcpu, uint64_t gpa)
-{
-	TEST_ASSERT(!madvise(addr_gpa2hva(vcpu->vm, gpa), 4096, MADV_DONTNEED),
-		    "madvise");
 }
 
 /* The first NMI is on its way; a second waits until the first has returned. */
@@ -68,9 +54,8 @@ static void stack_page_missing(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready();
 
-	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
-	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
-	drop_page(vcpu, FRAME_PAGE);
+	use_frame_page(vcpu);
+	drop_shared_page(vcpu, FRAME_PAGE);
 	send_nmi(vcpu);
 	check_two(vcpu);
 }
@@ -82,8 +67,7 @@ static void stack_page_forbidden(void)
 	struct kvm_vcpu_events events;
 	void *page;
 
-	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
-	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
+	use_frame_page(vcpu);
 	page = addr_gpa2hva(vcpu->vm, FRAME_PAGE);
 	TEST_ASSERT(!mprotect(page, 4096, PROT_NONE), "mprotect");
 	send_nmi(vcpu);
@@ -101,12 +85,13 @@ static void idt_page_missing(void)
 	struct kvm_vcpu *vcpu = run_to_ready();
 	struct kvm_sregs sregs;
 
+	add_shared_memory(vcpu);
 	vcpu_sregs_get(vcpu, &sregs);
 	memcpy(addr_gpa2hva(vcpu->vm, IDT_PAGE), addr_gva2hva(vcpu->vm, sregs.idt.base),
 	       4096);
 	sregs.idt.base = IDT_PAGE;
 	vcpu_sregs_set(vcpu, &sregs);
-	drop_page(vcpu, IDT_PAGE);
+	drop_shared_page(vcpu, IDT_PAGE);
 	send_nmi(vcpu);
 	check_two(vcpu);
 }

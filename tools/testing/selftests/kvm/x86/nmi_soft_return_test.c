@@ -12,9 +12,7 @@
  * goes round in circles on its breakpoint, shows RF to the guest, or loses the
  * second NMI when the return cannot be found.
  */
-#include <pthread.h>
-#include <time.h>
-
+#include "nmi_pages.h"
 #include "nmi_soft.h"
 
 enum { STAGE_PASSING = STAGE_OWN };
@@ -187,10 +185,10 @@ static void on_nmi_report(struct guest_regs *regs)
 		report(STAGE_PASSING, 0);
 }
 
-static void passing_is_invisible(void)
+static struct kvm_vcpu *run_to_passing(void (*code)(void),
+				       void (*handler)(struct guest_regs *))
 {
-	struct kvm_vcpu *vcpu = create_vm(guest_reports, on_nmi_report);
-	struct kvm_regs regs;
+	struct kvm_vcpu *vcpu = create_vm(code, handler);
 
 	require_exact();
 	run_to(vcpu, STAGE_READY);
@@ -198,6 +196,14 @@ static void passing_is_invisible(void)
 	run_to(vcpu, STAGE_HANDLER);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_PASSING);
+	return vcpu;
+}
+
+static void passing_is_invisible(void)
+{
+	struct kvm_vcpu *vcpu = run_to_passing(guest_reports, on_nmi_report);
+	struct kvm_regs regs;
+
 	vcpu_regs_get(vcpu, &regs);
 	CHECK_EQ(regs.rflags & RFLAGS_RF, 0);
 	run_to(vcpu, STAGE_READY);
@@ -224,15 +230,9 @@ static void on_event_report(struct guest_regs *regs)
 
 static void passing_ends_in_time(void)
 {
-	struct kvm_vcpu *vcpu = create_vm(guest_watches_report, on_event_report);
+	struct kvm_vcpu *vcpu = run_to_passing(guest_watches_report, on_event_report);
 	const struct event_log *log;
 
-	require_exact();
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_PASSING);
 	run_to(vcpu, STAGE_READY);
 	run_to(vcpu, STAGE_END);
 	check_came_at_return(vcpu);
@@ -258,25 +258,13 @@ static void guest_halts(void)
 	guest_stage(STAGE_END);
 }
 
-static void *send_nmi_later(void *vm)
-{
-	struct timespec t = { .tv_nsec = 50 * 1000000L };
-
-	nanosleep(&t, NULL);
-	send_nmi_by_msi(vm, 0);
-	return NULL;
-}
-
 static void halted(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_halts, on_nmi);
-	pthread_t helper;
 
 	require_exact();
 	run_to(vcpu, STAGE_READY);
-	TEST_ASSERT(!pthread_create(&helper, NULL, send_nmi_later, vcpu->vm), "thread");
-	run_to(vcpu, STAGE_HANDLER);
-	pthread_join(helper, NULL);
+	run_over_halt(vcpu, STAGE_HANDLER);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)after_hlt);

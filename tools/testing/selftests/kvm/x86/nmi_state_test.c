@@ -11,7 +11,6 @@
  * (in the VMCS or VMCB, in a hidden flag), or forgets it on the way in. Up to
  * Linux 6.3 kvm.ko itself saves two pending NMIs as one.
  */
-
 #include "nmi_test.h"
 
 static uint64_t flags = RFLAGS_FIXED | RFLAGS_IF;
@@ -22,14 +21,6 @@ static void guest(void)
 	guest_irqs_on();
 	guest_irqs_off();
 	guest_stage(STAGE_END);
-}
-
-static void on_nmi(struct guest_regs *regs)
-{
-	if (guest_log.nr_nmis > 1)
-		return;
-	guest_stage(STAGE_HANDLER);
-	guest_stage(STAGE_HANDLER_END);
 }
 
 static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
@@ -43,7 +34,7 @@ static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
 
 static struct kvm_vcpu *run_to_handler(void)
 {
-	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
 
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
@@ -58,18 +49,6 @@ static struct kvm_vcpu_events events_of(struct kvm_vcpu *vcpu)
 	return events;
 }
 
-static void check_nmis(struct kvm_vcpu *vcpu, unsigned int nr)
-{
-	const struct event_log *log = read_log(vcpu);
-	unsigned int i;
-
-	CHECK_EQ(log->nr_nmis, nr);
-	for (i = 1; i <= nr; i++) {
-		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
-		CHECK_EQ(nmi_nr(log, i)->rbx, 0);
-	}
-}
-
 static void pending(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(NULL);
@@ -78,7 +57,7 @@ static void pending(void)
 	CHECK_EQ(events_of(vcpu).nmi.pending, 1);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void two_pending(void)
@@ -93,7 +72,7 @@ static void two_pending(void)
 	CHECK_EQ(events_of(vcpu).nmi.pending, 2);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void masked(void)
@@ -107,7 +86,7 @@ static void masked(void)
 	run_to(vcpu, STAGE_HANDLER_END);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void masked_and_pending(void)
@@ -120,7 +99,7 @@ static void masked_and_pending(void)
 	run_to(vcpu, STAGE_HANDLER_END);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void masked_only(void)
@@ -130,7 +109,7 @@ static void masked_only(void)
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 	CHECK_EQ(events_of(vcpu).nmi.pending, 0);
 }
 
@@ -148,7 +127,7 @@ static void injected(void)
 	CHECK_EQ(events.nmi.injected + events.nmi.pending, 1);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void injected_and_pending(void)
@@ -161,7 +140,7 @@ static void injected_and_pending(void)
 	send_nmi(vcpu);
 	vcpu = migrate(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void given_up_entry(void)
@@ -174,7 +153,7 @@ static void given_up_entry(void)
 	for (i = 0; i < 5; i++)
 		enter_and_give_up(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void set_what_was_got(struct kvm_vcpu *vcpu)
@@ -195,7 +174,7 @@ static void get_and_set(void)
 	run_to(vcpu, STAGE_HANDLER_END);
 	set_what_was_got(vcpu);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 2);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void pending_taken_back(void)
@@ -210,7 +189,7 @@ static void pending_taken_back(void)
 	vcpu_events_set(vcpu, &events);
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 /* An entry has tried to deliver it, and left it. */
@@ -228,7 +207,7 @@ static void untaken_taken_back(void)
 	events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING;
 	vcpu_events_set(vcpu, &events);
 	run_to(vcpu, STAGE_END);
-	check_nmis(vcpu, 1);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static const struct test_case cases[] = {

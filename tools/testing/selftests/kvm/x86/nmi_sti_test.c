@@ -115,10 +115,7 @@ static bool shadow_survives_entry(void)
 	regs.rbx = DEVICE;
 	regs.rflags = RFLAGS_FIXED | RFLAGS_IF;
 	vcpu_regs_set(vcpu, &regs);
-	vcpu_events_get(vcpu, &events);
-	events.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
-	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	vcpu_events_set(vcpu, &events);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_STI);
 
 	__vcpu_run(vcpu);
 	CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_MMIO);

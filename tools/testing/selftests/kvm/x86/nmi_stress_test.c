@@ -18,6 +18,7 @@
  * of single situations do, loses an NMI, or nests one.
  */
 #include "nmi_events.h"
+#include "nmi_pages.h"
 #include "nmi_sender.h"
 
 enum { STAGE_DIFFERENT = STAGE_OWN };

@@ -62,13 +62,10 @@ static uint16_t link_of(struct kvm_vcpu *vcpu, uint16_t selector)
 static struct kvm_vcpu *run_to_ready(uint64_t rflags)
 {
 	struct kvm_vcpu *vcpu = create_flat32(task_main);
-	struct kvm_regs regs;
 
 	run_to(vcpu, STAGE_READY);
 	finish_stage(vcpu);
-	vcpu_regs_get(vcpu, &regs);
-	regs.rflags = rflags;
-	vcpu_regs_set(vcpu, &regs);
+	set_rflags(vcpu, rflags);
 	return vcpu;
 }
 

@@ -37,19 +37,11 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
-{
-	if (guest_log.nr_nmis > 1)
-		return;
-	guest_stage(STAGE_HANDLER);
-	guest_stage(STAGE_HANDLER_END);
-}
-
 /* --- host ---------------------------------------------------------------- */
 
 static struct kvm_vcpu *run_to_ready(void)
 {
-	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);
+	struct kvm_vcpu *vcpu = create_vm(guest, stop_in_first_handler);
 
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
@@ -66,16 +58,8 @@ static struct kvm_vcpu *run_to_handler(void)
 
 static void run_on(struct kvm_vcpu *vcpu, unsigned int nr)
 {
-	const struct event_log *log;
-	unsigned int i;
-
 	run_to(vcpu, STAGE_END);
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr, nr);
-	for (i = 1; i <= nr; i++) {
-		CHECK_EQ(nmi_nr(log, i)->rip, (uint64_t)guest_stop_next);
-		CHECK_EQ(nmi_nr(log, i)->rflags & RFLAGS_TF, 0);
-	}
+	check_nmis_at_stop(vcpu, nr);
 }
 
 static void pending(void)

@@ -13,7 +13,7 @@
  * bit for the masked bit (then the second NMI is lost), or counts an NMI both
  * when it is handed over and when it is injected again.
  */
-#include "nmi_test.h"
+#include "nmi_pages.h"
 
 #define MANY_NMIS	10000
 #define SOME_NMIS	1000
@@ -159,14 +159,9 @@ static void on_nmi_stop(struct guest_regs *regs)
 static void take_idt_away(struct kvm_vcpu *vcpu)
 {
 	struct kvm_sregs sregs;
-	char copy[4096];
-	void *page;
 
 	vcpu_sregs_get(vcpu, &sregs);
-	page = addr_gva2hva(vcpu->vm, sregs.idt.base);
-	memcpy(copy, page, sizeof(copy));
-	TEST_ASSERT(!madvise(page, sizeof(copy), MADV_DONTNEED), "madvise");
-	memcpy(page, copy, sizeof(copy));
+	take_page_away(vcpu, sregs.idt.base);
 }
 
 static void run_to_handler(struct kvm_vcpu *vcpu, unsigned int nr)
