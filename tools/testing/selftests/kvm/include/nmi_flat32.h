@@ -65,18 +65,31 @@ struct tss16 {
 	uint16_t es, cs, ss, ds, ldt;
 };
 
+/* --- of use to other guests without paging as well ------------------------ */
+
+/* Nothing but memory from address 0 on, and a vCPU. */
+struct kvm_vcpu *create_bare_vm(unsigned int pages);
+
+/* Memory of the guest at an address of its own. */
+void *memory32(struct kvm_vcpu *vcpu, uint32_t address);
+
+/* A GDT's entry; what a segment register has of it, with 32 bits and 4 GiB or not. */
+uint64_t descriptor32(uint64_t base, uint64_t limit, uint64_t type, uint64_t flags);
+struct kvm_segment segment32(uint16_t selector, uint64_t base, uint8_t type, bool big);
+
+void set_gate32(struct kvm_vcpu *vcpu, int vector, enum gate32 type, int dpl,
+		uint16_t selector, void *offset);
+
+/* --- the guest ------------------------------------------------------------ */
+
 /* A vCPU about to execute entry, with a gate for each event. */
 struct kvm_vcpu *create_flat32(void *entry);
 
 /* A vCPU about to return through this frame. */
 struct kvm_vcpu *create_flat32_at(const struct frame32 *target);
 
-void set_gate32(struct kvm_vcpu *vcpu, int vector, enum gate32 type, int dpl,
-		uint16_t selector, void *offset);
 void set_base32(struct kvm_vcpu *vcpu, uint16_t selector, uint32_t base);
 
-/* Memory of the guest at an address of its own. */
-void *memory32(struct kvm_vcpu *vcpu, uint32_t address);
 #define tss_of(vcpu, selector) memory32(vcpu, LOW_TSS(selector))
 
 /* A task that starts at offset in the segment cs with a stack of its own. */

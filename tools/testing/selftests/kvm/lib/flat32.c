@@ -12,12 +12,23 @@
 extern char __start_guest32[], __stop_guest32[], flat32_start[];
 extern char flat32_return[];
 
+struct kvm_vcpu *create_bare_vm(unsigned int pages)
+{
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_vcpu *vcpu;
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, LOW_SLOT, pages, 0);
+	vcpu = __vm_vcpu_add(vm, 0);
+	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
+	return vcpu;
+}
+
 void *memory32(struct kvm_vcpu *vcpu, uint32_t address)
 {
 	return addr_gpa2hva(vcpu->vm, address);
 }
 
-static uint64_t descriptor(uint64_t base, uint64_t limit, uint64_t type, uint64_t flags)
+uint64_t descriptor32(uint64_t base, uint64_t limit, uint64_t type, uint64_t flags)
 {
 	return (limit & 0xffff) | (base & 0xffffff) << 16 | type << 40 |
 	       (limit >> 16) << 48 | flags << 52 | (base >> 24) << 56;
@@ -30,7 +41,7 @@ static uint64_t *gdt_entry(struct kvm_vcpu *vcpu, uint16_t selector)
 
 void set_base32(struct kvm_vcpu *vcpu, uint16_t selector, uint32_t base)
 {
-	*gdt_entry(vcpu, selector) = descriptor(base, 0xfffff, 0x9b, 0xc);
+	*gdt_entry(vcpu, selector) = descriptor32(base, 0xfffff, 0x9b, 0xc);
 }
 
 void set_gate32(struct kvm_vcpu *vcpu, int vector, enum gate32 type, int dpl,
@@ -45,11 +56,11 @@ void set_gate32(struct kvm_vcpu *vcpu, int vector, enum gate32 type, int dpl,
 
 static void init_gdt(struct kvm_vcpu *vcpu)
 {
-	*gdt_entry(vcpu, CODE32) = descriptor(0, 0xfffff, 0x9b, 0xc);
-	*gdt_entry(vcpu, DATA32) = descriptor(0, 0xfffff, 0x93, 0xc);
-	*gdt_entry(vcpu, USER_CODE32) = descriptor(0, 0xfffff, 0xfb, 0xc);
-	*gdt_entry(vcpu, USER_DATA32) = descriptor(0, 0xfffff, 0xf3, 0xc);
-	*gdt_entry(vcpu, USER_DATA16) = descriptor(0, 0xffff, 0xf3, 0);
+	*gdt_entry(vcpu, CODE32) = descriptor32(0, 0xfffff, 0x9b, 0xc);
+	*gdt_entry(vcpu, DATA32) = descriptor32(0, 0xfffff, 0x93, 0xc);
+	*gdt_entry(vcpu, USER_CODE32) = descriptor32(0, 0xfffff, 0xfb, 0xc);
+	*gdt_entry(vcpu, USER_DATA32) = descriptor32(0, 0xfffff, 0xf3, 0xc);
+	*gdt_entry(vcpu, USER_DATA16) = descriptor32(0, 0xffff, 0xf3, 0);
 	init_tss32(vcpu, MAIN_TSS, CODE32, 0, LOW_STACK);
 }
 
@@ -58,7 +69,7 @@ void init_tss32(struct kvm_vcpu *vcpu, uint16_t selector, uint16_t cs,
 {
 	struct tss32 *tss = tss_of(vcpu, selector);
 
-	*gdt_entry(vcpu, selector) = descriptor(LOW_TSS(selector), TSS_LIMIT, 0x89, 0);
+	*gdt_entry(vcpu, selector) = descriptor32(LOW_TSS(selector), TSS_LIMIT, 0x89, 0);
 	memset(tss, 0, TSS_LIMIT + 1);
 	*tss = (struct tss32) {
 		.esp0 = LOW_STACK, .ss0 = DATA32, .eip = offset, .cs = cs,
@@ -72,7 +83,7 @@ void init_tss16(struct kvm_vcpu *vcpu, uint16_t selector, uint16_t cs,
 {
 	struct tss16 *tss = tss_of(vcpu, selector);
 
-	*gdt_entry(vcpu, selector) = descriptor(LOW_TSS(selector), sizeof(*tss) - 1, 0x81, 0);
+	*gdt_entry(vcpu, selector) = descriptor32(LOW_TSS(selector), sizeof(*tss) - 1, 0x81, 0);
 	*tss = (struct tss16) {
 		.sp0 = LOW_STACK, .ss0 = DATA32, .ip = offset, .cs = cs,
 		.flags = RFLAGS_FIXED, .sp = sp, .ss = DATA32,
@@ -92,11 +103,11 @@ bool tss_is_busy(struct kvm_vcpu *vcpu, uint16_t selector)
 	return *gdt_entry(vcpu, selector) & TSS_BUSY;
 }
 
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
+struct kvm_segment segment32(uint16_t selector, uint64_t base, uint8_t type, bool big)
 {
 	return (struct kvm_segment) {
-		.selector = selector, .limit = -1, .type = type, .present = 1,
-		.s = 1, .db = 1, .g = 1,
+		.selector = selector, .base = base, .limit = big ? -1 : 0xffff,
+		.type = type, .present = 1, .s = 1, .db = big, .g = big,
 	};
 }
 
@@ -112,8 +123,8 @@ static void enter_flat(struct kvm_vcpu *vcpu, void *entry)
 	sregs.gdt = (struct kvm_dtable) { .base = LOW_GDT, .limit = PAGE - 1 };
 	sregs.idt = (struct kvm_dtable) { .base = LOW_IDT, .limit = PAGE / 2 - 1 };
 	sregs.cr0 |= X86_CR0_PE;
-	sregs.cs = flat_segment(CODE32, 11);
-	sregs.ds = sregs.es = sregs.ss = flat_segment(DATA32, 3);
+	sregs.cs = segment32(CODE32, 0, 11, true);
+	sregs.ds = sregs.es = sregs.ss = segment32(DATA32, 0, 3, true);
 	sregs.fs = sregs.gs = sregs.ds;
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
@@ -123,15 +134,10 @@ struct kvm_vcpu *create_flat32(void *entry)
 {
 	uint64_t first = (uint64_t)__start_guest32 & ~(PAGE - 1ul);
 	uint64_t size = __stop_guest32 - __start_guest32;
-	struct kvm_vm *vm = vm_create_barebones();
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = create_bare_vm(LOW_END / PAGE);
 
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, LOW_SLOT,
-				    LOW_END / PAGE, 0);
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, first, CODE_SLOT,
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, first, CODE_SLOT,
 				    size / PAGE + 2, 0);
-	vcpu = __vm_vcpu_add(vm, 0);
-	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
 	memcpy(memory32(vcpu, (uint64_t)__start_guest32), __start_guest32, size);
 
 	init_gdt(vcpu);

@@ -11,7 +11,7 @@
  * for the return address without the segment's base. KVM can be told to emulate
  * an instruction, by a prefix and a parameter of kvm.ko: so it is seen everywhere.
  */
-#include "nmi_test.h"
+#include "nmi_flat32.h"
 
 #define CODE_SEGMENT	0x100	/* not 0, so that IP and linear address differ */
 #define CODE		(CODE_SEGMENT * 16)
@@ -99,30 +99,16 @@ asm(".pushsection .rodata\n"
     ".code64\n"
     ".popsection\n");
 
-static void *memory(struct kvm_vcpu *vcpu, uint32_t address)
-{
-	return addr_gpa2hva(vcpu->vm, address);
-}
-
-static void set_segment(struct kvm_segment *segment, uint16_t selector,
-			uint64_t base, uint32_t limit, int type, bool flat)
-{
-	*segment = (struct kvm_segment) {
-		.selector = selector, .base = base, .limit = limit, .type = type,
-		.present = 1, .s = 1, .db = flat, .g = flat,
-	};
-}
-
 static void enter_real(struct kvm_vcpu *vcpu, const struct mode *mode)
 {
 	uint16_t vector[2] = { mode->handler - mode->code, CODE_SEGMENT };
 	struct kvm_regs regs = { .rflags = RFLAGS_FIXED, .rsp = STACK };
 	struct kvm_sregs sregs;
 
-	memcpy(memory(vcpu, 4 * NMI_VECTOR), vector, sizeof(vector));
+	memcpy(memory32(vcpu, 4 * NMI_VECTOR), vector, sizeof(vector));
 
 	vcpu_sregs_get(vcpu, &sregs);
-	set_segment(&sregs.cs, CODE_SEGMENT, CODE, 0xffff, 11, false);
+	sregs.cs = segment32(CODE_SEGMENT, CODE, 11, false);
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
 }
@@ -136,17 +122,15 @@ static void enter_flat(struct kvm_vcpu *vcpu, const struct mode *mode)
 	};
 	struct kvm_sregs sregs;
 
-	memcpy(memory(vcpu, GDT), gdt, sizeof(gdt));
-	memcpy(memory(vcpu, IDT + 8 * NMI_VECTOR), &gate, sizeof(gate));
+	memcpy(memory32(vcpu, GDT), gdt, sizeof(gdt));
+	memcpy(memory32(vcpu, IDT + 8 * NMI_VECTOR), &gate, sizeof(gate));
 
 	vcpu_sregs_get(vcpu, &sregs);
 	sregs.gdt = (struct kvm_dtable) { .base = GDT, .limit = sizeof(gdt) - 1 };
 	sregs.idt = (struct kvm_dtable) { .base = IDT, .limit = 256 * 8 - 1 };
 	sregs.cr0 |= X86_CR0_PE;
-	set_segment(&sregs.cs, 8, 0, -1, 11, true);
-	set_segment(&sregs.ds, 16, 0, -1, 3, true);
-	set_segment(&sregs.es, 16, 0, -1, 3, true);
-	set_segment(&sregs.ss, 16, 0, -1, 3, true);
+	sregs.cs = segment32(8, 0, 11, true);
+	sregs.ds = sregs.es = sregs.ss = segment32(16, 0, 3, true);
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
 }
@@ -161,13 +145,9 @@ static const struct mode flat = {
 
 static struct kvm_vcpu *run_to_ready(const struct mode *mode)
 {
-	struct kvm_vm *vm = vm_create_barebones();
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = create_bare_vm(MEMORY_PAGES);
 
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, 0, MEMORY_PAGES, 0);
-	vcpu = __vm_vcpu_add(vm, 0);
-	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
-	memcpy(memory(vcpu, CODE), mode->code, mode->end - mode->code);
+	memcpy(memory32(vcpu, CODE), mode->code, mode->end - mode->code);
 	mode->enter(vcpu, mode);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
@@ -177,7 +157,7 @@ static struct kvm_vcpu *run_to_ready(const struct mode *mode)
 static void check_nmi(struct kvm_vcpu *vcpu, const struct mode *mode,
 		      unsigned int nr, char *label, uint32_t bx)
 {
-	const struct mode_log *log = memory(vcpu, LOG);
+	const struct mode_log *log = memory32(vcpu, LOG);
 	uint32_t ip = label - mode->code;
 
 	if (mode == &flat)
@@ -200,7 +180,7 @@ static void second_waits(const struct mode *mode)
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 
-	log = memory(vcpu, LOG);
+	log = memory32(vcpu, LOG);
 	CHECK_EQ(log->nr, 2);
 	check_nmi(vcpu, mode, 0, mode->next, 0);
 	check_nmi(vcpu, mode, 1, mode->next, 0);
@@ -215,7 +195,7 @@ static void comes_once(const struct mode *mode)
 	run_to(vcpu, STAGE_HANDLER);
 	run_to(vcpu, STAGE_END);
 
-	log = memory(vcpu, LOG);
+	log = memory32(vcpu, LOG);
 	CHECK_EQ(log->nr, 1);
 	check_nmi(vcpu, mode, 0, mode->next, 0);
 }
@@ -244,24 +224,6 @@ static void real_second(void)
 	second_waits(&real);
 }
 
-#define EMULATION_PARAM	"/sys/module/kvm/parameters/force_emulation_prefix"
-
-/* Returns what it was, -1 if this kvm.ko does not have it. */
-static int set_forced_emulation(int value)
-{
-	FILE *f = fopen(EMULATION_PARAM, "r+");
-	int before = -1;
-
-	if (!f)
-		return -1;
-	if (fscanf(f, "%d", &before) != 1)
-		before = -1;
-	rewind(f);
-	if (fprintf(f, "%d", value) < 0 || fclose(f))
-		return -1;
-	return before;
-}
-
 static void real_emulated(void)
 {
 	static const char prefix[] = "\x0f\x0bkvm";	/* UD2 and a signature */
@@ -269,16 +231,16 @@ static void real_emulated(void)
 
 	require_window_with_irqs_off();
 	require_blocking_cleared_at_entry();
-	if (set_forced_emulation(1) < 0)
+	if (force_emulation(1) < 0)
 		skip("kvm.ko does not take force_emulation_prefix");
 	vcpu = run_to_ready(&real);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER);
-	memcpy(memory(vcpu, CODE + (real_prefix - real_code)), prefix, strlen(prefix));
+	memcpy(memory32(vcpu, CODE + (real_prefix - real_code)), prefix, strlen(prefix));
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 
-	CHECK_EQ(((struct mode_log *)memory(vcpu, LOG))->nr, 2);
+	CHECK_EQ(((struct mode_log *)memory32(vcpu, LOG))->nr, 2);
 	check_nmi(vcpu, &real, 0, real_next, 0);
 	check_nmi(vcpu, &real, 1, real_next, 0);
 }
@@ -315,10 +277,10 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
-	int emulation = set_forced_emulation(0);
+	int emulation = force_emulation(0);
 	int status = run_cases(cases, ARRAY_SIZE(cases));
 
 	if (emulation >= 0)
-		set_forced_emulation(emulation);
+		force_emulation(emulation);
 	return status;
 }

@@ -11,13 +11,13 @@
  * of ESP, which IRET to a 16-bit stack leaves to the handler, or loses track of an
  * NMI whose handler starts and ends with a task switch.
  */
+#include "nmi_flat32.h"
 #include "nmi_soft.h"
 
 #define LOG		0x500
-#define GDT		0x1000
-#define IDT		0x2000
 #define TSS		0x3000
-#define NMI_TSS		0x3800
+#define TASK_TSS	0x3800	/* of the NMI handler */
+#define TSS_LIMIT	0x67
 #define STACK_BASE	0x4000
 #define STACK		0x4000	/* in its segment */
 #define NMI_STACK	0xc000
@@ -26,19 +26,12 @@
 #define GARBAGE		0xabcd0000
 
 enum { SEL_CODE = 8, SEL_DATA = 16, SEL_STACK = 24, SEL_STACK16 = 32, SEL_TSS = 40,
-       SEL_NMI_TSS = 48 };
+       SEL_TASK = 48 };
 
 struct segment_log {
 	uint32_t nr, esp_plus, unused[2];
 	struct { uint32_t ip, cs, flags, bx; } nmi[4];
 };
-
-struct tss32 {
-	uint32_t link, esp0, ss0, unused[4], cr3, eip, eflags, eax, ecx, edx, ebx,
-		 esp, ebp, esi, edi, es, cs, ss, ds, fs, gs, ldt, iomap;
-};
-
-_Static_assert(sizeof(struct tss32) == 104, "as the CPU has it");
 
 #define STR(x)	__stringify(x)
 
@@ -89,58 +82,30 @@ asm(".pushsection .rodata\n"
     ".code64\n"
     ".popsection\n");
 
-static void *memory(struct kvm_vcpu *vcpu, uint32_t address)
-{
-	return addr_gpa2hva(vcpu->vm, address);
-}
-
-static uint64_t descriptor(uint32_t base, uint32_t limit, uint16_t type)
-{
-	return (uint64_t)(base >> 24) << 56 | (uint64_t)(type & 0xf000) << 40 |
-	       (uint64_t)(limit & 0xf0000) << 32 | (uint64_t)(type & 0xff) << 40 |
-	       (uint64_t)(base & 0xffffff) << 16 | (limit & 0xffff);
-}
-
-#define CODE32		0xc09b	/* 4 KiB granularity, 32 bits, present, accessed */
-#define DATA32		0xc093
-#define DATA16		0x0093
-#define TSS32		0x0089
-#define TSS32_BUSY	0x008b
-#define TASK_GATE	0x8500000000ull
-#define INTERRUPT_GATE32 0x8e0000000000ull
-
 static void write_tables(struct kvm_vcpu *vcpu, bool task)
 {
 	const uint64_t gdt[] = {
 		0,
-		[SEL_CODE / 8] = descriptor(CODE, 0xfffff, CODE32),
-		[SEL_DATA / 8] = descriptor(0, 0xfffff, DATA32),
-		[SEL_STACK / 8] = descriptor(STACK_BASE, 0xfffff, DATA32),
-		[SEL_STACK16 / 8] = descriptor(STACK_BASE, 0xffff, DATA16),
-		[SEL_TSS / 8] = descriptor(TSS, 0x67, TSS32_BUSY),
-		[SEL_NMI_TSS / 8] = descriptor(NMI_TSS, 0x67, TSS32),
+		[SEL_CODE / 8] = descriptor32(CODE, 0xfffff, 0x9b, 0xc),
+		[SEL_DATA / 8] = descriptor32(0, 0xfffff, 0x93, 0xc),
+		[SEL_STACK / 8] = descriptor32(STACK_BASE, 0xfffff, 0x93, 0xc),
+		[SEL_STACK16 / 8] = descriptor32(STACK_BASE, 0xffff, 0x93, 0),
+		[SEL_TSS / 8] = descriptor32(TSS, TSS_LIMIT, 0x8b, 0),
+		[SEL_TASK / 8] = descriptor32(TASK_TSS, TSS_LIMIT, 0x89, 0),
 	};
-	const struct tss32 nmi_tss = {
+	const struct tss32 tss = {
 		.eip = code_task - code, .eflags = RFLAGS_FIXED, .esp = NMI_STACK,
 		.cs = SEL_CODE, .ss = SEL_DATA, .ds = SEL_DATA, .es = SEL_DATA,
 	};
-	uint64_t gate = INTERRUPT_GATE32 | SEL_CODE << 16 | (code_handler - code);
 
+	memcpy(memory32(vcpu, LOW_GDT), gdt, sizeof(gdt));
+	memcpy(memory32(vcpu, TASK_TSS), &tss, sizeof(tss));
 	if (task)
-		gate = TASK_GATE << 8 | SEL_NMI_TSS << 16;
-	memcpy(memory(vcpu, GDT), gdt, sizeof(gdt));
-	memcpy(memory(vcpu, IDT + 8 * NMI_VECTOR), &gate, sizeof(gate));
-	memcpy(memory(vcpu, NMI_TSS), &nmi_tss, sizeof(nmi_tss));
-	memcpy(memory(vcpu, CODE), code, code_end - code);
-}
-
-static void set_segment(struct kvm_segment *segment, uint16_t selector,
-			uint64_t base, int type, bool big)
-{
-	*segment = (struct kvm_segment) {
-		.selector = selector, .base = base, .limit = big ? -1 : 0xffff,
-		.type = type, .present = 1, .s = 1, .db = big, .g = big,
-	};
+		set_gate32(vcpu, NMI_VECTOR, TASK_GATE32, 0, SEL_TASK, NULL);
+	else
+		set_gate32(vcpu, NMI_VECTOR, INTERRUPT_GATE32, 0, SEL_CODE,
+			   (void *)(code_handler - code));
+	memcpy(memory32(vcpu, CODE), code, code_end - code);
 }
 
 static void enter(struct kvm_vcpu *vcpu, bool stack16)
@@ -151,15 +116,14 @@ static void enter(struct kvm_vcpu *vcpu, bool stack16)
 	struct kvm_sregs sregs;
 
 	vcpu_sregs_get(vcpu, &sregs);
-	sregs.gdt = (struct kvm_dtable) { .base = GDT, .limit = 7 * 8 - 1 };
-	sregs.idt = (struct kvm_dtable) { .base = IDT, .limit = 256 * 8 - 1 };
+	sregs.gdt = (struct kvm_dtable) { .base = LOW_GDT, .limit = 7 * 8 - 1 };
+	sregs.idt = (struct kvm_dtable) { .base = LOW_IDT, .limit = 256 * 8 - 1 };
 	sregs.cr0 |= X86_CR0_PE;
-	set_segment(&sregs.cs, SEL_CODE, CODE, 11, true);
-	set_segment(&sregs.ds, SEL_DATA, 0, 3, true);
-	set_segment(&sregs.es, SEL_DATA, 0, 3, true);
-	set_segment(&sregs.ss, stack16 ? SEL_STACK16 : SEL_STACK, STACK_BASE, 3, !stack16);
+	sregs.cs = segment32(SEL_CODE, CODE, 11, true);
+	sregs.ds = sregs.es = segment32(SEL_DATA, 0, 3, true);
+	sregs.ss = segment32(stack16 ? SEL_STACK16 : SEL_STACK, STACK_BASE, 3, !stack16);
 	sregs.tr = (struct kvm_segment) {
-		.selector = SEL_TSS, .base = TSS, .limit = 0x67, .type = 11, .present = 1,
+		.selector = SEL_TSS, .base = TSS, .limit = TSS_LIMIT, .type = 11, .present = 1,
 	};
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
@@ -167,13 +131,9 @@ static void enter(struct kvm_vcpu *vcpu, bool stack16)
 
 static struct kvm_vcpu *run_to_ready(bool stack16, bool task)
 {
-	struct kvm_vm *vm = vm_create_barebones();
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpu = create_bare_vm(MEMORY_PAGES);
 
 	require_exact();
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, 0, MEMORY_PAGES, 0);
-	vcpu = __vm_vcpu_add(vm, 0);
-	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
 	write_tables(vcpu, task);
 	enter(vcpu, stack16);
 	run_to(vcpu, STAGE_READY);
@@ -182,7 +142,7 @@ static struct kvm_vcpu *run_to_ready(bool stack16, bool task)
 
 static struct segment_log *send_two(struct kvm_vcpu *vcpu, uint32_t esp_plus)
 {
-	struct segment_log *log = memory(vcpu, LOG);
+	struct segment_log *log = memory32(vcpu, LOG);
 
 	log->esp_plus = esp_plus;
 	send_nmi(vcpu);
