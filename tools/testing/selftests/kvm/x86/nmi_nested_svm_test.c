@@ -11,57 +11,20 @@
  * clear, lets the step over an IRET leak from L2 into L1, or counts an NMI that
  * L1 injects as one of its own.
  */
-#include "nmi_test.h"
-#include "svm_util.h"
+#include "nmi_nested_svm.h"
 
 enum { STAGE_L2 = STAGE_OWN, STAGE_L1 };
 
-#define EVENTINJ_NMI	(0x80000000 | 2 << 8)
-#define NR_EXITS	4
-
-struct l2_exit { uint64_t code, rip, nmis; };
-
 extern char after_stgi[];
-static struct svm_test_data *svm;
-static bool intercept_nmi;
-static struct l2_exit exits[NR_EXITS];
-static uint32_t nr_exits;
-static char l2_stack[4096] __attribute__((aligned(16)));
-
-static void exit_to_l1(void)
-{
-	asm volatile("vmmcall" : : : "memory");
-}
 
 static void l2(void)
 {
 	guest_stop(STAGE_L2, RFLAGS_FIXED);
-	exit_to_l1();
-	exit_to_l1();
+	vmmcall();
+	vmmcall();
 }
 
 /* --- L1 --- */
-
-static void prepare_l2(void)
-{
-	x2apic_enable();
-	generic_svm_setup(svm, l2, l2_stack + sizeof(l2_stack));
-	if (intercept_nmi)
-		svm->vmcb->control.intercept |= 1ull << INTERCEPT_NMI;
-}
-
-/* Run L2, note its exit, and set GIF. */
-static void run_l2(void)
-{
-	struct vmcb *vmcb = svm->vmcb;
-
-	run_guest(vmcb, svm->vmcb_gpa);
-	exits[nr_exits++] = (struct l2_exit) {
-		vmcb->control.exit_code, vmcb->save.rip, guest_log.nr_nmis,
-	};
-	if (vmcb->control.exit_code == SVM_EXIT_VMMCALL)
-		vmcb->save.rip += 3;
-}
 
 static void l1_runs_l2(void)
 {
@@ -77,73 +40,43 @@ static void l1_runs_l2(void)
 static void l1_injects(void)
 {
 	prepare_l2();
-	svm->vmcb->control.event_inj = EVENTINJ_NMI;
 	run_l2();
 	stgi();
 	guest_stop(STAGE_L1, RFLAGS_FIXED);
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
-{
-	if (guest_log.nr_nmis > 1)
-		return;
-	guest_stage(STAGE_HANDLER);
-	guest_stage(STAGE_HANDLER_END);
-}
-
 static void on_nmi_vmmcall(struct guest_regs *regs)
 {
-	if (guest_log.nr_nmis > 1)
-		return;
-	/* L2 never comes back: the next NMI is not a nested one. */
-	guest_log.in_nmi = 0;
-	exit_to_l1();
+	if (guest_log.nr_nmis == 1)
+		vmmcall();
 }
 
 /* --- host --- */
 
-static struct kvm_vcpu *create_l1(void (*l1)(void), bool intercept,
-				  void (*on_event)(struct guest_regs *))
-{
-	struct kvm_vcpu *vcpu;
-	vm_vaddr_t gva;
-
-	vcpu = create_vm(l1, on_event);
-	vcpu_alloc_svm(vcpu->vm, &gva);
-	svm = (struct svm_test_data *)gva;
-	intercept_nmi = intercept;
-	sync_global_to_guest(vcpu->vm, svm);
-	sync_global_to_guest(vcpu->vm, intercept_nmi);
-	return vcpu;
-}
-
-static const struct l2_exit *read_exits(struct kvm_vcpu *vcpu)
-{
-	sync_global_from_guest(vcpu->vm, exits);
-	sync_global_from_guest(vcpu->vm, nr_exits);
-	return exits;
-}
+static const struct l2_start with_intercept = { .rip = l2 };
+static const struct l2_start without_intercept = { .rip = l2, .ignore_nmi = true };
+static const struct l2_start injection = { .rip = l2, .event_inj = EVENT_NMI };
 
 static void intercepted(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, true, NULL);
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, &with_intercept, NULL);
 	const struct l2_exit *exit;
 
 	run_to(vcpu, STAGE_L2);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 
-	exit = read_exits(vcpu);
+	exit = read_exits(vcpu, 2);
 	CHECK_EQ(exit[0].code, SVM_EXIT_NMI);
 	CHECK_EQ(exit[0].rip, (uint64_t)guest_stop_next);
-	CHECK_EQ(exit[0].nmis, 0);
+	CHECK_EQ(exit[0].nr_nmis, 0);
 	CHECK_EQ(exit[1].code, SVM_EXIT_VMMCALL);
 }
 
 static void taken_with_gif(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, true, NULL);
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, &with_intercept, NULL);
 
 	run_to(vcpu, STAGE_L2);
 	send_nmi(vcpu);
@@ -155,20 +88,19 @@ static void taken_with_gif(void)
 
 static void not_intercepted(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, false, NULL);
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, &without_intercept, NULL);
 
 	run_to(vcpu, STAGE_L2);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-	CHECK_EQ(read_exits(vcpu)[0].code, SVM_EXIT_VMMCALL);
-	CHECK_EQ(read_log(vcpu)->nr, 1);
-	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
+	check_nmis_at_stop(vcpu, 1);
 }
 
 static void second_waits_in_l2(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, false, on_nmi);
-	const struct event_log *log;
+	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2, &without_intercept,
+					  stop_in_first_handler);
 
 	run_to(vcpu, STAGE_L2);
 	send_nmi(vcpu);
@@ -176,17 +108,12 @@ static void second_waits_in_l2(void)
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
-
-	log = read_log(vcpu);
-	CHECK_EQ(log->nr_nmis, 2);
-	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
-	CHECK_EQ(nmi_nr(log, 2)->rbx, 0);
-	CHECK_EQ(nmi_nr(log, 2)->rflags & RFLAGS_TF, 0);
+	check_nmis_at_stop(vcpu, 2);
 }
 
 static void injected_by_l1(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_injects, true, NULL);
+	struct kvm_vcpu *vcpu = create_l1(l1_injects, &injection, NULL);
 	const struct event_log *log;
 
 	run_to(vcpu, STAGE_L2);
@@ -194,13 +121,13 @@ static void injected_by_l1(void)
 	CHECK_EQ(log->nr_nmis, 1);
 	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)l2);
 	run_to(vcpu, STAGE_L1);
-	CHECK_EQ(read_exits(vcpu)[0].code, SVM_EXIT_VMMCALL);
+	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_VMMCALL);
 }
 
 /* What L1 injects is none of L0's business: an NMI for L1 comes at once. */
 static void injection_does_not_block_l1(void)
 {
-	struct kvm_vcpu *vcpu = create_l1(l1_injects, true, on_nmi_vmmcall);
+	struct kvm_vcpu *vcpu = create_l1(l1_injects, &injection, on_nmi_vmmcall);
 	const struct event_log *log;
 
 	run_to(vcpu, STAGE_L1);

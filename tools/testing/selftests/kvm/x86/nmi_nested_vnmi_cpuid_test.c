@@ -7,7 +7,7 @@
  * The table of variants loads the module with each combination. A wrong
  * implementation announces what it then does not do, or the other way round.
  */
-#include "nmi_nested.h"
+#include "nmi_nested_svm.h"
 
 static bool nested_vnmi_is_on(void)
 {

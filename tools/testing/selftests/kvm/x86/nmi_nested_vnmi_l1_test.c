@@ -13,9 +13,7 @@
  * happens to execute an IRET, or is interrupted in its own handler; loses the
  * mask of one of them in a migration; or shows L1 exits that it did not ask for.
  */
-#include <pthread.h>
-
-#include "nmi_nested.h"
+#include "nmi_nested_svm.h"
 
 enum { STAGE_L1 = STAGE_OWN, STAGE_L2, STAGE_L2_EXITED };
 
@@ -387,13 +385,6 @@ static void aborted_delivery(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 }
 
-static void *send_nmi_later(void *vm)
-{
-	wait_until_vcpu_sleeps();
-	send_nmi_by_msi(vm, 0);
-	return NULL;
-}
-
 /* What wakes it is the NMI for L1, which makes it exit. */
 static void halt_with(uint32_t bits)
 {
@@ -401,11 +392,8 @@ static void halt_with(uint32_t bits)
 		.rip = l2_halt, .int_ctl = V_NMI_ENABLE | bits,
 	};
 	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
-	pthread_t sender;
 
-	TEST_ASSERT(!pthread_create(&sender, NULL, send_nmi_later, vcpu->vm), "no thread");
-	run_to(vcpu, STAGE_END);
-	pthread_join(sender, NULL);
+	run_over_halt(vcpu, STAGE_END);
 	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_NMI);
 	CHECK_EQ(l2_exits[0].rip, (uint64_t)l2_halted);
 	CHECK_EQ(l2_exits[0].nr_nmis, 0);

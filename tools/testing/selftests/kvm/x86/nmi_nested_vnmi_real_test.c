@@ -7,7 +7,7 @@
  * A wrong implementation does not hear of that IRET and leaves L2 masked, or takes
  * it for one of L1's and lets an NMI into L1's handler.
  */
-#include "nmi_nested.h"
+#include "nmi_nested_svm.h"
 
 enum { STAGE_L2_EXITED = STAGE_OWN };
 
@@ -96,13 +96,10 @@ static struct kvm_vcpu *create(void (*guest)(void),
 			       void (*on_event)(struct guest_regs *regs))
 {
 	const uint16_t vector[2] = { real_handler - real_code, CODE >> 4 };
-	FILE *f = fopen("/sys/module/kvm/parameters/force_emulation_prefix", "w");
 	struct kvm_vcpu *vcpu;
 
-	if (!f)
+	if (force_emulation(1) < 0)
 		skip("kvm.ko does not take force_emulation_prefix");
-	TEST_ASSERT(fputs("1", f) >= 0 && !fclose(f), "force_emulation_prefix");
-
 	vcpu = create_l1(guest, &start, on_event);
 	memcpy(addr_gpa2hva(vcpu->vm, CODE), real_code, real_end - real_code);
 	memcpy(addr_gpa2hva(vcpu->vm, 4 * NMI_VECTOR), vector, sizeof(vector));
@@ -152,7 +149,12 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
+	int emulation = force_emulation(0), status;
+
 	if (!kvm_cpu_has(X86_FEATURE_SVM) || !kvm_cpu_has(FEATURE_VNMI))
 		return skip_all("this KVM offers no vNMI to its guests");
-	return run_cases(cases, ARRAY_SIZE(cases));
+	status = run_cases(cases, ARRAY_SIZE(cases));
+	if (emulation >= 0)
+		force_emulation(emulation);
+	return status;
 }

@@ -20,9 +20,7 @@
  * IRET pass without looking at the mask, or shows L2 the single step by which
  * the end of a handler is found.
  */
-#include "nmi_nested.h"
-
-extern char event_entry_0x60[];
+#include "nmi_nested_svm.h"
 
 enum { STAGE_EVENT = STAGE_OWN };
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The hypervisor of the nested vNMI tests, see nmi_nested.h. */
-#include "nmi_nested.h"
+/* The hypervisor of the nested vNMI tests, see nmi_nested_svm.h. */
+#include "nmi_nested_svm.h"
+#include "nmi_pages.h"
 
 struct l2_start l2_start;
 struct svm_test_data *l1_svm;
 struct l2_exit l2_exits[NR_EXITS];
 uint32_t nr_l2_exits;
 uint64_t l2_pushed;
-
-extern char event_entry_0x60[];
 
 static char l2_stack[4096] __aligned(4096);
 static uint32_t l2_in_nmi;
@@ -152,10 +151,5 @@ uint32_t saved_vnmi_bits(struct kvm_vcpu *vcpu)
 
 void take_l2_stack_away(struct kvm_vcpu *vcpu)
 {
-	void *page = addr_gva2hva(vcpu->vm, (uint64_t)l2_stack);
-	char copy[sizeof(l2_stack)];
-
-	memcpy(copy, page, sizeof(copy));
-	TEST_ASSERT(!madvise(page, sizeof(copy), MADV_DONTNEED), "madvise");
-	memcpy(page, copy, sizeof(copy));
+	take_page_away(vcpu, (uint64_t)l2_stack);
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the tests with vNMI for nested hypervisors share: a hypervisor (L1) of a
- * few lines that runs L2 with the three vNMI bits of its VMCB as a test wants
- * them, and writes down what it finds there at each exit.
+ * What the tests of nested SVM share: a hypervisor (L1) of a few lines that runs
+ * L2 with its VMCB as a test wants it, the three vNMI bits included, and writes
+ * down what it finds there at each exit.
  *
  * L1 and L2 share one address space, one IDT and one log of events. They do not
  * share the check for nested NMIs: an NMI of L1 may well meet a handler of L2.
  */
-#ifndef NMI_NESTED_H
-#define NMI_NESTED_H
+#ifndef NMI_NESTED_SVM_H
+#define NMI_NESTED_SVM_H
 
 #include "nmi_test.h"
 #include "svm_util.h"
@@ -79,7 +79,7 @@ extern uint64_t l2_pushed;
 
 /* --- host side ---------------------------------------------------------- */
 
-/* A VM whose L1 is ready for prepare_l2(), with vNMI in its CPUID. */
+/* A VM whose L1 is ready for prepare_l2(). */
 struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
 			   void (*on_event)(struct guest_regs *regs));
 

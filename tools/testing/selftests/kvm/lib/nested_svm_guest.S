@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* L2 programs in which single instructions matter, see nmi_nested.h. */
+/* L2 programs in which single instructions matter, see nmi_nested_svm.h. */
 
 #include "stage_port.h"
 

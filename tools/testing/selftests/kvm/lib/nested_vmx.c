@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The hypervisor of the nested VMX tests, see nmi_nested_vmx.h. */
+#include "nmi_nested_vmx.h"
+
+static struct vmx_pages *l1_vmx;
+static uint32_t l2_pin_controls;
+static bool l2_launched;
+static struct vmx_exit vmx_exits[NR_VMX_EXITS];
+static uint32_t nr_vmx_exits;
+static char l2_stack[4096] __aligned(16);
+
+/* --- guest side --------------------------------------------------------- */
+
+void prepare_vmx_l2(void (*rip)(void))
+{
+	x2apic_enable();
+	GUEST_ASSERT(prepare_for_vmx_operation(l1_vmx));
+	GUEST_ASSERT(load_vmcs(l1_vmx));
+	prepare_vmcs(l1_vmx, rip, l2_stack + sizeof(l2_stack));
+	vmwrite(PIN_BASED_VM_EXEC_CONTROL,
+		vmreadz(PIN_BASED_VM_EXEC_CONTROL) | l2_pin_controls);
+}
+
+const struct vmx_exit *run_vmx_l2(void)
+{
+	struct vmx_exit *exit = &vmx_exits[nr_vmx_exits++ % NR_VMX_EXITS];
+
+	GUEST_ASSERT(!(l2_launched ? vmresume() : vmlaunch()));
+	l2_launched = true;
+	*exit = (struct vmx_exit) {
+		.reason = vmreadz(VM_EXIT_REASON),
+		.intr_info = vmreadz(VM_EXIT_INTR_INFO),
+		.rip = vmreadz(GUEST_RIP),
+		.interruptibility = vmreadz(GUEST_INTERRUPTIBILITY_INFO),
+	};
+	if (exit->reason == EXIT_REASON_VMCALL)
+		vmwrite(GUEST_RIP, exit->rip + vmreadz(VM_EXIT_INSTRUCTION_LEN));
+	return exit;
+}
+
+/* --- host side ---------------------------------------------------------- */
+
+struct kvm_vcpu *create_vmx_l1(void (*l1)(void), uint32_t pin_controls,
+			       void (*on_event)(struct guest_regs *regs))
+{
+	struct kvm_vcpu *vcpu = create_vm(l1, on_event);
+	vm_vaddr_t gva;
+
+	vcpu_alloc_vmx(vcpu->vm, &gva);
+	l1_vmx = (struct vmx_pages *)gva;
+	l2_pin_controls = pin_controls;
+	sync_global_to_guest(vcpu->vm, l1_vmx);
+	sync_global_to_guest(vcpu->vm, l2_pin_controls);
+	return vcpu;
+}
+
+const struct vmx_exit *read_vmx_exits(struct kvm_vcpu *vcpu, unsigned int nr)
+{
+	sync_global_from_guest(vcpu->vm, vmx_exits);
+	sync_global_from_guest(vcpu->vm, nr_vmx_exits);
+	if (nr_vmx_exits != nr)
+		FAIL("L1 has seen %u exits of L2, expected %u", nr_vmx_exits, nr);
+	return vmx_exits;
+}
