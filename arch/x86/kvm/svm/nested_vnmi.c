@@ -23,8 +23,8 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kvm_host.h>
-#include <trace/events/ipi.h>
 #include <linux/moduleparam.h>
+#include <trace/events/ipi.h>
 
 #include "x86.h"
 #include "cpuid.h"
@@ -359,8 +359,8 @@ void nested_vnmi_unmask(struct vcpu_svm *svm, int cause)
  * svm_nmi_enter_l2() - L2 is about to run
  * @svm: the vCPU
  *
- * L2 is about to run: by VMRUN, or because user space restores it.  nested.ctl
- * and the interrupt control of vmcb02 are set up.
+ * By VMRUN, or because user space restores it.  nested.ctl and the interrupt
+ * control of vmcb02 are set up.
  *
  * Context: vCPU thread, preemption enabled.
  */
@@ -392,9 +392,7 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
  * svm_nmi_leave_l2() - L2 exits to L1, or is left for good
  * @svm: the vCPU
  *
- * #VMEXIT to L1, or L2 is left for good; still in guest mode.
- *
- * Context: vCPU thread, preemption enabled.
+ * Context: vCPU thread, preemption enabled; still in guest mode.
  */
 void svm_nmi_leave_l2(struct vcpu_svm *svm)
 {

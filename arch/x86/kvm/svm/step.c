@@ -5,7 +5,7 @@
  * The step is lent to one entry by svm_nmi_enter() and taken back at its exit
  * by svm_nmi_exit(), so that no other code ever meets it: RFLAGS.TF, a clean DR6
  * to tell the step's #DB from the guest's own, no branch-only stepping, and
- * intercepts for everything that would store RFLAGS with our TF in it:
+ * guards, intercepts of everything that would store RFLAGS with our TF in it:
  *
  *   exceptions	      handed to the guest by software, without TF
  *   PUSHF, POPF      emulated
@@ -17,8 +17,8 @@
  * that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of
  * our TF: what stands in RFLAGS after it is the guest's.
  *
- * Exits that only these intercepts have caused are nobody else's: neither the
- * guest nor L1 asked for them.  svm_nmi_handle_exit() completes each in such a
+ * Exits that only these guards have caused are nobody else's: neither the guest
+ * nor L1 asked for them.  svm_nmi_handle_exit() completes each in such a
  * way that the guest sees what it would have seen without the step.
  *
  * When to step is decided in iret_window.c.
@@ -392,7 +392,7 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
  * @vcpu: the vCPU
  *
  * In place of the exit handlers, nested ones included, when svm_nmi_exit() has
- * found the exit to be a guard's.  Returns what an exit handler returns.
+ * found the exit to be a guard's.
  *
  * Context: vCPU thread, preemption enabled.
  * Return: 1 to stay in the kernel, 0 for an exit to user space.

@@ -96,10 +96,10 @@ void vnmi_enable(struct vcpu_svm *svm)
 }
 
 /**
- * vnmi_masked() - L1's latch
+ * vnmi_masked() - does L1's latch block NMIs?
  * @svm: the vCPU
  *
- * L1's latch; while L2 uses vNMI it rests in L1's VMCB.
+ * While L2 uses vNMI the latch rests in L1's VMCB.
  *
  * Context: vCPU thread, interrupts on or off.
  * Return: true if masked.
@@ -130,9 +130,15 @@ void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
 	set_masked(svm->vmcb01.ptr, masked);
 }
 
-/*
- * The latch of what runs now, which may be L2, where the CPU keeps it.  What L1
- * and user space see of L2's is in nested.ctl, as the last exit has left it.
+/**
+ * vnmi_set_masked_now() - set the latch of what runs now, if the CPU keeps it
+ * @svm: the vCPU
+ * @masked: the new state
+ *
+ * That may be L2's, of which L1 and user space see what the last exit has left in
+ * nested.ctl.
+ *
+ * Context: vCPU thread, interrupts on or off.
  */
 void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked)
 {

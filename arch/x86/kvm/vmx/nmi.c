@@ -226,7 +226,7 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD,
 		     NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK);
 
-	/* It asks the same, but would cost each injection a call. */
+	/* vmx_clear_hlt() asks the same, but would cost each injection a call. */
 	if (kvm_hlt_in_guest(vcpu->kvm))
 		vmx_clear_hlt(vcpu);
 }
