@@ -321,6 +321,29 @@ static void iret_is_not_next(struct vcpu_svm *svm, struct iret_window *window)
 		iret_window_block(svm, window);
 }
 
+/*
+ * On kernels for debugging: between an exit and the next entry nothing is lent, and
+ * IRET is intercepted exactly while a handler of L1 runs.
+ */
+static void assert_at_rest(struct vcpu_svm *svm)
+{
+	struct vmcb_control_area *control = &svm->vmcb->control;
+	struct svm_nmi *nmi = &svm->nmi;
+
+	if (!IS_ENABLED(CONFIG_PROVE_LOCKING))
+		return;
+
+	lockdep_assert_irqs_disabled();
+	WARN_ON_ONCE(nmi->step_lent || nmi->vnmi_lent || nmi->vnmi_held);
+
+	if (is_guest_mode(&svm->vcpu) || sev_es_guest(svm->vcpu.kvm))
+		return;
+
+	WARN_ON_ONCE(control->int_ctl & V_NMI_PENDING_MASK);
+	WARN_ON_ONCE(vmcb_is_intercept(control, INTERCEPT_IRET) !=
+		     (nmi->l1.state == NMI_BLOCKED));
+}
+
 /* Out of line: an entry whose IRET is next needs none of this, nor a frame. */
 static noinline void prepare_entry(struct kvm_vcpu *vcpu)
 {
@@ -368,6 +391,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
+	assert_at_rest(svm);
 	if (svm->nmi.l1.state == NMI_RETIRING && iret_is_next(svm, &svm->nmi.l1) &&
 	    !(svm->nmi.ready || svm->nmi.vnmi || svm->nmi.step))
 		return;
@@ -442,6 +466,7 @@ static noinline bool look_behind_exit(struct kvm_vcpu *vcpu)
 	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
 		nested_vnmi_exit(svm);
 	svm_nmi_update(svm);
+	assert_at_rest(svm);
 	return false;
 }
 

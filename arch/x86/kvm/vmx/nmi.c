@@ -448,6 +448,30 @@ static void look_at_iret_fault(struct vcpu_vmx *vmx)
 	vmx->nmi.iret_fault = NULL;
 }
 
+/*
+ * On kernels for debugging: between an exit and the next entry nothing is lent, and
+ * without virtual NMIs the VMCS's blocking bit is clear.  With them what is
+ * remembered of that bit should be true, but Bochs keeps it set across an entry
+ * that clears it.
+ */
+static void assert_at_rest(struct vcpu_vmx *vmx)
+{
+	struct loaded_vmcs *vmcs = vmx->loaded_vmcs;
+
+	if (!IS_ENABLED(CONFIG_PROVE_LOCKING))
+		return;
+
+	lockdep_assert_irqs_disabled();
+	WARN_ON_ONCE(vmx->nmi.ret.armed && vmx->nmi.ret.slot >= 0);
+
+	if (has_virtual_nmis(vmx))
+		return;
+
+	WARN_ON_ONCE(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
+		     GUEST_INTR_STATE_NMI);
+	WARN_ON_ONCE(vmcs->soft_nmi_blocked && vmcs->nmi_known_unmasked);
+}
+
 /**
  * vmx_nmi_enter() - prepare NMI state for an entry
  * @vmx: the vCPU, its VMCS loaded
@@ -456,6 +480,7 @@ static void look_at_iret_fault(struct vcpu_vmx *vmx)
  */
 void vmx_nmi_enter(struct vcpu_vmx *vmx)
 {
+	assert_at_rest(vmx);
 	vmx->nmi.enter = false;
 
 	if (vmx->nmi.reenter)
