@@ -104,17 +104,21 @@ docs: purposes := docs
 check check-debug compare demo fuzz shell model lint docs dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
-run-check: modules selftests image
+# A name misspelt is told before anything is built.
+known-hosts:
+	@HOSTS='$(HOSTS)' python3 -B tools/testing/suite.py
+
+run-check: known-hosts modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
-run-check-debug:
+run-check-debug: known-hosts
 	@tools/testing/debug/build-kernel
 	@debug=$$(tools/testing/debug/build-kernel --name); \
 	$(MAKE) KVER=$$debug modules selftests; \
 	HOSTS='$(HOSTS)' tools/testing/debug/check $$debug
 
-run-compare: modules selftests image
+run-compare: known-hosts modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/compare
 
 run-model:

@@ -79,3 +79,7 @@ def command(host, folder, steps, *options, before="", after="", limit=TEST_LIMIT
     script = "".join(f"{{ {step.script(limit)}; }} || status=1\n" for step in steps)
     return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--",
             f"{before}status=0\n{script}{after}exit $status"]
+
+
+if __name__ == "__main__":
+    chosen_hosts()
