@@ -213,7 +213,8 @@ struct fuzz_models {
 	struct fuzz_model model[FUZZ_MAX_MODELS];
 };
 
-extern bool fuzz_ran[FUZZ_MAX_INSNS];	/* instructions, since the start */
+/* Of the instructions, since the start: which ran, which had an interrupt shadow. */
+extern bool fuzz_ran[FUZZ_MAX_INSNS], fuzz_shadowed[FUZZ_MAX_INSNS];
 
 void fuzz_start(struct fuzz_models *models, const struct fuzz_program *program);
 void fuzz_restart_models(struct fuzz_models *models);
@@ -286,11 +287,15 @@ bool fuzz_same(const struct fuzz_model *model, const struct fuzz_seen *seen,
 	       enum fuzz_stop at, bool print);
 void fuzz_print_program(const struct fuzz_program *program);
 
+/* Is the first difference an NMI or IRQ that came in an interrupt shadow? */
+bool fuzz_came_in_shadow(const struct fuzz_model *model, const struct fuzz_seen *seen);
+
 /*
  * Runs one program; true if VM and model agree as far as the model can tell, which
  * is to the end for those that are counted here.
  */
 extern unsigned long fuzz_nr_ended;
+extern bool fuzz_lost_shadow;	/* by the last program that failed */
 bool fuzz_run_program(uint64_t seed, uint32_t with, const struct fuzz_omit *omit,
 		      enum fuzz_say say);
 
@@ -301,8 +306,9 @@ void fuzz_report(uint64_t seed, uint32_t with);
 
 /* Parts of programs that are left out here; each has a name and a reason. */
 enum fuzz_part {
-	STEP_MOV_SS, STEP_STI, STEPS, STEP_ICR, STI_AGAIN, EXIT_IN_SHADOW, ABSENT_SS, SYSCALL_FLAGS, WATCH, RF_IN_FRAMES, SOFT_SHADOW, SMM,
-	AT_SOME_TIME, NR_FUZZ_PARTS
+	STEP_MOV_SS, STEP_STI, STEPS, STEP_ICR, STI_AGAIN, EXIT_IN_SHADOW, ABSENT_SS,
+	SYSCALL_FLAGS, WATCH, RF_IN_FRAMES, SOFT_SHADOW, SMM, AT_SOME_TIME,
+	NR_FUZZ_PARTS
 };
 
 bool fuzz_does(enum fuzz_part part);

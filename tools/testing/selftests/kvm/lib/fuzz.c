@@ -12,6 +12,7 @@ static bool have_machine;
 static struct fuzz_program program;
 static struct fuzz_models models;
 unsigned long fuzz_nr_ended;
+bool fuzz_lost_shadow;
 
 static void fresh_machine(void)
 {
@@ -33,6 +34,8 @@ static bool match(const struct fuzz_seen *seen, enum fuzz_stop at, bool print)
 		models.nr = nr;
 		return true;
 	}
+	for (i = 0; i < models.nr; i++)
+		fuzz_lost_shadow |= fuzz_came_in_shadow(&models.model[i], seen);
 	for (i = 0; i < models.nr && print; i++) {
 		if (models.nr > 1)
 			printf("  possibility %u:\n", i + 1);
@@ -72,6 +75,7 @@ bool fuzz_run_program(uint64_t seed, uint32_t with, const struct fuzz_omit *omit
 	fuzz_generate(&program, seed, with, omit);
 	fuzz_load_program(&machine, &program);
 	fuzz_start(&models, &program);
+	fuzz_lost_shadow = false;
 
 	for (stop = 0; halts < MAX_HALTS; stop++) {
 		bool late = machine.late_ns;

@@ -158,6 +158,7 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *m)
 			look_for_soft_window(m);
 		if (m->at == AT_LIMIT)
 			break;
+		fuzz_shadowed[m->ip] |= m->shadow;
 		if (path() == SVM_VNMI && m->shadow && m->pending > 1)
 			m->pending = 1;
 
@@ -301,6 +302,7 @@ void fuzz_start(struct fuzz_models *models, const struct fuzz_program *program)
 	models->nr = 1;
 	memset(m, 0, offsetof(struct fuzz_model, event));
 	memset(fuzz_ran, 0, sizeof(fuzz_ran));
+	memset(fuzz_shadowed, 0, sizeof(fuzz_shadowed));
 	m->program = program;
 	restart(m);
 }

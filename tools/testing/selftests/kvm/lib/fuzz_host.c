@@ -121,6 +121,18 @@ static bool act_irq(struct place *p)
 	return true;
 }
 
+/*
+ * What an entry was about to inject when it was given up comes before all else:
+ * nothing holds it back, and an SMI finds the guest in its handler.
+ */
+static bool event_on_its_way(struct place *p)
+{
+	struct kvm_vcpu_events events;
+
+	FUZZ_IOCTL(p->machine->vcpu, KVM_GET_VCPU_EVENTS, &events);
+	return events.nmi.injected || events.interrupt.injected;
+}
+
 /* --- the next instruction gets a shadow --------------------------------------- */
 
 static bool set_shadow(struct place *p, enum fuzz_shadow shadow)
@@ -137,11 +149,10 @@ static bool set_shadow(struct place *p, enum fuzz_shadow shadow)
 		if (!irqs_on && (shadow == STI_SHADOW || !fuzz_does(SOFT_SHADOW)))
 			return false;
 	}
+	if (event_on_its_way(p))
+		return false;
 	fuzz_complete(p->machine);
 	FUZZ_IOCTL(p->machine->vcpu, KVM_GET_VCPU_EVENTS, &events);
-	/* On its way since an entry that was given up: nothing holds it back. */
-	if (events.nmi.injected || events.interrupt.injected)
-		return false;
 	events.interrupt.shadow = shadow == STI_SHADOW ? KVM_X86_SHADOW_INT_STI :
 							 KVM_X86_SHADOW_INT_MOV_SS;
 	events.flags = KVM_VCPUEVENT_VALID_SHADOW;
@@ -272,6 +283,8 @@ static bool act_smi(struct place *p)
 	FOR_EACH_MODEL(m, p)
 		if (m->shadow || m->held_back)
 			return false;
+	if (event_on_its_way(p))
+		return false;
 	FUZZ_IOCTL(p->machine->vcpu, KVM_SMI, NULL);
 	FOR_EACH_MODEL(m, p)
 		m->smi = true;
@@ -308,7 +321,7 @@ static bool act_debug(struct place *p)
 	struct kvm_guest_debug debug = { };
 	struct fuzz_model *m;
 
-	if (!all_at_out(p))
+	if (!all_at_out(p) || event_on_its_way(p))
 		return false;
 	FOR_EACH_MODEL(m, p)
 		m->held_back = !m->held_back;
@@ -383,7 +396,8 @@ void fuzz_act(struct fuzz_machine *machine, struct fuzz_models *models,
 
 	fuzz_seed(&p.random, program->seed, 1000 + stop);
 	/* An NMI that comes at some time is the last thing to be done, and so is INIT. */
-	for (nr = fuzz_below(&p.random, 3); nr && !machine->late_ns && !models->model[0].init; nr--) {
+	nr = fuzz_below(&p.random, 3);
+	for (; nr && !machine->late_ns && !models->model[0].init; nr--) {
 		i = random_action(&p.random, program->with);
 		done = actions[i].act(&p);
 		woken |= done;

@@ -13,7 +13,7 @@
 const uint16_t fuzz_cs[NR_CS] = { FUZZ_CS, FUZZ_CS_COMPAT, FUZZ_CS_USER };
 const uint16_t fuzz_ss[NR_SS] = { FUZZ_SS, FUZZ_SS_USER, 0 };
 
-bool fuzz_ran[FUZZ_MAX_INSNS];
+bool fuzz_ran[FUZZ_MAX_INSNS], fuzz_shadowed[FUZZ_MAX_INSNS];
 
 static const struct fuzz_insn *insn_of(struct fuzz_model *m)
 {

@@ -88,6 +88,26 @@ static bool same_slots(const struct fuzz_model *m, const struct fuzz_seen *seen,
 	return same;
 }
 
+static bool has_shadow(const struct fuzz_program *program, uint64_t address)
+{
+	unsigned int ip;
+
+	for (ip = 0; ip < program->nr; ip++)
+		if (fuzz_shadowed[ip] && program->insn[ip].address == address)
+			return true;
+	return false;
+}
+
+bool fuzz_came_in_shadow(const struct fuzz_model *m, const struct fuzz_seen *seen)
+{
+	unsigned int i = 0, limit = min_t(unsigned int, seen->nr_events, FUZZ_LOG_SIZE);
+
+	while (i < limit && i < m->nr_events && same_event(&m->event[i], &seen->event[i]))
+		i++;
+	return i < limit && has_shadow(m->program, seen->event[i].rip) &&
+	       (seen->event[i].vector == V_NMI || seen->event[i].vector == V_IRQ);
+}
+
 bool fuzz_same(const struct fuzz_model *m, const struct fuzz_seen *seen,
 	       enum fuzz_stop at, bool print)
 {
