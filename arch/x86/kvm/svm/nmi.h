@@ -82,6 +82,7 @@ struct svm_nmi {
 	u64 lent_rip;
 	u64 lent_rsp;
 	u32 lent_shadow;
+	u32 lent_virq;
 	u64 lent_rflags;
 	u64 lent_efer;
 	u64 lent_dr6;

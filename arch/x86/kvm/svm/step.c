@@ -13,7 +13,8 @@
  *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD
  *   MOV DR	      emulated, as DR6 is not the guest's
  *
- * Only in an interrupt shadow need the last four be feared.  An instruction
+ * Only in an interrupt shadow need the last four be feared.  A virtual interrupt
+ * that waits for its end comes behind the #DB anyway, and is kept from the entry.  An instruction
  * that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of
  * our TF: what stands in RFLAGS after it is the guest's.
  *
@@ -115,6 +116,17 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	save->dbgctl &= ~DEBUGCTLMSR_BTF;
 	save->rflags |= planted_flags(kind);
 
+	/*
+	 * QEMU TCG does not load the shadow and exits for the interrupt instead of
+	 * stepping: entry after entry, as take-back restores the shadow.
+	 */
+	nmi->lent_virq = 0;
+	if (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS) {
+		nmi->lent_virq = control->int_ctl & V_IRQ_MASK;
+		control->int_ctl &= ~V_IRQ_MASK;
+		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+	}
+
 	/* The memory of a SEV guest cannot be read: nothing can be emulated. */
 	if (kind == STEP_SHADOW && !sev_guest(svm->vcpu.kvm)) {
 		control->intercepts[INTERCEPT_DR] = ~0u;
@@ -201,6 +213,8 @@ bool step_take_back(struct vcpu_svm *svm)
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
+	control->int_ctl |= nmi->lent_virq;
+
 	/* A CPU keeps the shadow of what has not completed, QEMU TCG forgets. */
 	if (!stepped && save->rip == nmi->lent_rip)
 		control->int_state |= nmi->lent_shadow;
@@ -217,6 +231,7 @@ bool step_take_back(struct vcpu_svm *svm)
 	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
 	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
 	vmcb_mark_dirty(svm->vmcb, VMCB_CR);
+	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
 
 	nmi->owned = is_db_exit(svm) ? !hits : exit_is_a_guard(svm);
 	nmi->step_lent = STEP_NONE;

@@ -12,6 +12,8 @@
  */
 #include "nmi_events.h"
 
+#define INC_RBX_SIZE	3	/* the instructions behind guest_stop_next */
+
 static void guest(void)
 {
 	x2apic_enable();
@@ -113,12 +115,26 @@ static void two_nmis_then_irq(void)
 		     { IRQ_VECTOR, guest_stop_next });
 }
 
+/* In an interrupt shadow both wait, with windows of their own. */
+static void nmi_then_irq_behind_shadow(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(guest);
+	char *behind = guest_stop_next + INC_RBX_SIZE;
+
+	set_rflags(vcpu, RFLAGS_FIXED | RFLAGS_IF);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_MOV_SS);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, behind }, { IRQ_VECTOR, behind });
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI comes behind an exception, at its handler's first instruction", exception_then_nmi },
 	{ "an NMI comes before an IRQ", nmi_then_irq },
 	{ "an IRQ comes at the NMI handler's first instruction when IF stays set", nmi_then_irq_at_once },
 	{ "exception, NMI and IRQ come in this order", all_three },
 	{ "a second NMI still comes before the IRQ", two_nmis_then_irq },
+	{ "behind an interrupt shadow the NMI comes before the IRQ, too", nmi_then_irq_behind_shadow },
 };
 
 int main(void)
