@@ -72,7 +72,8 @@ static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
-	ticks = SPIN_MS * tsc_khz_of(vcpu);
+	/* On a kernel that is slow at NMIs the guest hardly runs in between. */
+	ticks = patience(SPIN_MS) * tsc_khz_of(vcpu);
 	sync_global_to_guest(vcpu->vm, ticks);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
