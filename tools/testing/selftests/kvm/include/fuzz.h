@@ -254,9 +254,10 @@ void fuzz_load_program(struct fuzz_machine *machine, const struct fuzz_program *
 void fuzz_ioctl(int fd, unsigned long request, void *arg, const char *name);
 #define FUZZ_IOCTL(fd, request, arg) fuzz_ioctl(fd, request, arg, #request)
 
-/* Run to the next stop; false if it comes to none; then it is said where. */
+/* Run to the next stop; false if it comes to none; then it can be said why. */
 bool fuzz_run_machine(struct fuzz_machine *machine, bool may_halt, enum fuzz_stop *at,
-		      enum fuzz_say say);
+		      bool in_haste);
+void fuzz_say_why(struct fuzz_machine *machine);
 void fuzz_complete(struct fuzz_machine *machine);
 
 /* Of a new vCPU, first. */
@@ -287,15 +288,15 @@ bool fuzz_same(const struct fuzz_model *model, const struct fuzz_seen *seen,
 	       enum fuzz_stop at, bool print);
 void fuzz_print_program(const struct fuzz_program *program);
 
-/* Is the first difference an NMI or IRQ that came in an interrupt shadow? */
-bool fuzz_came_in_shadow(const struct fuzz_model *model, const struct fuzz_seen *seen);
+/* The vector if the first difference is an NMI or IRQ in an interrupt shadow, or -1. */
+int fuzz_in_shadow(const struct fuzz_model *model, const struct fuzz_seen *seen);
 
 /*
  * Runs one program; true if VM and model agree as far as the model can tell, which
  * is to the end for those that are counted here.
  */
 extern unsigned long fuzz_nr_ended;
-extern bool fuzz_lost_shadow;	/* by the last program that failed */
+extern int fuzz_shadow_lost_to;	/* in the last program, if it failed by that: vector */
 bool fuzz_run_program(uint64_t seed, uint32_t with, const struct fuzz_omit *omit,
 		      enum fuzz_say say);
 

@@ -12,7 +12,7 @@ static bool have_machine;
 static struct fuzz_program program;
 static struct fuzz_models models;
 unsigned long fuzz_nr_ended;
-bool fuzz_lost_shadow;
+int fuzz_shadow_lost_to;
 
 static void fresh_machine(void)
 {
@@ -34,8 +34,8 @@ static bool match(const struct fuzz_seen *seen, enum fuzz_stop at, bool print)
 		models.nr = nr;
 		return true;
 	}
-	for (i = 0; i < models.nr; i++)
-		fuzz_lost_shadow |= fuzz_came_in_shadow(&models.model[i], seen);
+	for (i = 0; i < models.nr && fuzz_shadow_lost_to < 0; i++)
+		fuzz_shadow_lost_to = fuzz_in_shadow(&models.model[i], seen);
 	for (i = 0; i < models.nr && print; i++) {
 		if (models.nr > 1)
 			printf("  possibility %u:\n", i + 1);
@@ -66,7 +66,7 @@ bool fuzz_run_program(uint64_t seed, uint32_t with, const struct fuzz_omit *omit
 		      enum fuzz_say say)
 {
 	struct fuzz_seen seen;
-	enum fuzz_stop at;
+	enum fuzz_stop at = AT_OUT;
 	uint32_t stop, halts = 0;
 
 	/* A trap that is due is nothing that user space can take away. */
@@ -75,22 +75,33 @@ bool fuzz_run_program(uint64_t seed, uint32_t with, const struct fuzz_omit *omit
 	fuzz_generate(&program, seed, with, omit);
 	fuzz_load_program(&machine, &program);
 	fuzz_start(&models, &program);
-	fuzz_lost_shadow = false;
+	fuzz_shadow_lost_to = -1;
 
 	for (stop = 0; halts < MAX_HALTS; stop++) {
-		bool late = machine.late_ns;
+		bool came, late = machine.late_ns;
 
 		if (!late)
 			fuzz_run_models(&models, NULL);
 		if (any_model_at(AT_LIMIT))
 			return true;
-		if (!fuzz_run_machine(&machine, any_model_at(AT_HALT), &at, say))
-			return failed(stop, say);
+		came = fuzz_run_machine(&machine, any_model_at(AT_HALT), &at, !say);
 		fuzz_look(&machine, &seen);
 		if (late)
 			fuzz_run_models(&models, &seen);
-		if (any_model_at(AT_LIMIT))
+		/*
+		 * Where no model can follow the VM may have lost its way, too. A log
+		 * that is full has lost what there was to follow.
+		 */
+		if (any_model_at(AT_LIMIT) || (late && seen.nr_events == FUZZ_LOG_SIZE)) {
+			if (!came)
+				fresh_machine();
 			return true;
+		}
+		if (!came) {
+			if (say)
+				fuzz_say_why(&machine);
+			return failed(stop, say);
+		}
 		if (!match(&seen, at, say))
 			return failed(stop, say);
 		if (any_model_at(AT_END))

@@ -239,9 +239,9 @@ static void run(struct fuzz_models *models, struct fuzz_model *m)
 /* A handler's first instructions, up to its body, are one for the model. */
 static bool came_in_stub(const struct fuzz_seen *seen)
 {
-	const struct fuzz_event *e;
+	const struct fuzz_event *e, *end = seen->event + seen->nr_events;
 
-	for (e = seen->event; e < seen->event + seen->nr_events; e++)
+	for (e = seen->event; e < end; e++)
 		if (e->vector == V_NMI && e->rip > FUZZ_STUBS &&
 		    e->rip < FUZZ_STUBS + 4096 &&
 		    (e->rip % FUZZ_STUB_SIZE || e->rip >= FUZZ_STUBS_END))

@@ -177,6 +177,11 @@ static bool act_shadow_nmi(struct place *p)
 	return none_maybe_masked(p) && set_shadow(p, MOV_SS_SHADOW) && act_nmi(p);
 }
 
+static bool act_shadow_nmi_irq(struct place *p)
+{
+	return act_shadow_nmi(p) && act_irq(p);
+}
+
 static bool act_sti_nmi(struct place *p)
 {
 	return none_maybe_masked(p) && set_shadow(p, STI_SHADOW) && act_msi(p);
@@ -254,12 +259,15 @@ static bool act_nmi_on_lost_pages(struct place *p)
 	return act_nmi(p) && act_lose_pages(p);
 }
 
-/* User space takes back what waits. */
+/* User space takes back what waits. kvm.ko's request outlives the NMI, and ends HLT. */
 static bool act_take_back(struct place *p)
 {
 	struct kvm_vcpu_events events;
 	struct fuzz_model *m;
 
+	FOR_EACH_MODEL(m, p)
+		if (m->halted && m->pending)
+			return false;
 	fuzz_complete(p->machine);
 	FUZZ_IOCTL(p->machine->vcpu, KVM_GET_VCPU_EVENTS, &events);
 	if (events.nmi.injected)
@@ -354,6 +362,7 @@ static const struct {
 	{ "MOV SS shadow", act_mov_ss_shadow, WITH_SHADOWS, 1 },
 	{ "MOV SS shadow, KVM_NMI", act_shadow_nmi, WITH_SHADOWS, 6 },
 	{ "STI shadow, MSI in NMI mode", act_sti_nmi, WITH_SHADOWS, 4 },
+	{ "MOV SS shadow, KVM_NMI, IRQ", act_shadow_nmi_irq, WITH_SHADOWS | WITH_IRQS, 4 },
 	{ "migration", act_migrate, WITH_STATE, 1 },
 	{ "get and set state", act_get_set, WITH_STATE, 3 },
 	{ "entry given up", act_give_up_entry, WITH_STATE, 2 },

@@ -56,7 +56,7 @@ static void print_events(const struct fuzz_model *m, const struct fuzz_seen *see
 
 	for (i = 0; i < m->nr_events; i++)
 		print_event("expected event", i + 1, &m->event[i]);
-	for (i = 0; i < seen->nr_events && i < FUZZ_LOG_SIZE; i++)
+	for (i = 0; i < seen->nr_events; i++)
 		print_event("     got event", i + 1, &seen->event[i]);
 }
 
@@ -98,14 +98,17 @@ static bool has_shadow(const struct fuzz_program *program, uint64_t address)
 	return false;
 }
 
-bool fuzz_came_in_shadow(const struct fuzz_model *m, const struct fuzz_seen *seen)
+int fuzz_in_shadow(const struct fuzz_model *m, const struct fuzz_seen *seen)
 {
-	unsigned int i = 0, limit = min_t(unsigned int, seen->nr_events, FUZZ_LOG_SIZE);
+	const struct fuzz_event *e = seen->event, *end = e + seen->nr_events;
+	unsigned int i = 0;
 
-	while (i < limit && i < m->nr_events && same_event(&m->event[i], &seen->event[i]))
+	for (; e < end && i < m->nr_events && same_event(&m->event[i], e); e++)
 		i++;
-	return i < limit && has_shadow(m->program, seen->event[i].rip) &&
-	       (seen->event[i].vector == V_NMI || seen->event[i].vector == V_IRQ);
+	if (e == end || !has_shadow(m->program, e->rip) ||
+	    (e->vector != V_NMI && e->vector != V_IRQ))
+		return -1;
+	return e->vector;
 }
 
 bool fuzz_same(const struct fuzz_model *m, const struct fuzz_seen *seen,

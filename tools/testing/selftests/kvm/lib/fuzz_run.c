@@ -128,11 +128,15 @@ static bool at_stop(struct fuzz_machine *machine)
 	       machine->run->io.port == STAGE_PORT;
 }
 
-static void say_where(struct fuzz_machine *machine)
+void fuzz_say_why(struct fuzz_machine *machine)
 {
 	struct kvm_run *run = machine->run;
 
 	switch (run->exit_reason) {
+	case KVM_EXIT_INTR:
+		printf("the guest came to no stop in time, rip 0x%llx\n",
+		       run->s.regs.regs.rip);
+		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		printf("KVM internal error, suberror %u\n", run->internal.suberror);
 		break;
@@ -182,9 +186,8 @@ static int run_with_late_nmi(struct fuzz_machine *machine, bool in_haste)
 }
 
 bool fuzz_run_machine(struct fuzz_machine *machine, bool may_halt, enum fuzz_stop *at,
-		      enum fuzz_say say)
+		      bool in_haste)
 {
-	bool in_haste = say == SAY_NOTHING;
 	int r = machine->late_ns ? run_with_late_nmi(machine, in_haste) :
 				   run_until_signal(machine, may_halt, in_haste);
 
@@ -192,20 +195,12 @@ bool fuzz_run_machine(struct fuzz_machine *machine, bool may_halt, enum fuzz_sto
 	if (r < 0 && errno == EINTR) {
 		*at = AT_HALT;
 		FUZZ_IOCTL(machine->vcpu, KVM_GET_REGS, &machine->run->s.regs.regs);
-		if (is_halted(machine))
-			return true;
-		if (say)
-			printf("the guest came to no stop in time, rip 0x%llx\n",
-			       machine->run->s.regs.regs.rip);
-		return false;
+		return is_halted(machine);
 	}
 	if (r < 0)
 		FAIL("KVM_RUN: %s", strerror(errno));
-	if (!at_stop(machine)) {
-		if (say)
-			say_where(machine);
+	if (!at_stop(machine))
 		return false;
-	}
 	machine->completed = false;
 	*at = stop_of(machine);
 	return true;
@@ -218,7 +213,7 @@ void fuzz_look(struct fuzz_machine *machine, struct fuzz_seen *seen)
 
 	*seen = (struct fuzz_seen) {
 		.rip = regs->rip, .rsp = regs->rsp, .rflags = regs->rflags,
-		.nr_events = *nr, .event = (void *)(machine->memory + FUZZ_LOG),
+		.nr_events = min_t(uint32_t, *nr, FUZZ_LOG_SIZE), .event = (void *)(machine->memory + FUZZ_LOG),
 		.slot = (void *)(machine->memory + FUZZ_SLOT_BASE),
 	};
 	*nr = 0;
