@@ -2,6 +2,7 @@
 /*
  * Random programs for a guest and its host, and a model that says what they do.
  *
+ *   fuzz.c          runs a program in both, and shortens one that fails
  *   fuzz_program.c  makes a program from a seed: instructions with addresses
  *   fuzz_ops.c      the operations that programs consist of
  *   fuzz_model.c    executes instructions by the manuals' words
@@ -11,6 +12,7 @@
  *   fuzz_host.c     what the host does where the guest stops for it
  *   fuzz_guest.S    the guest's handlers: log the event, go on in the program
  *   fuzz_report.c   says how the two differ
+ *   fuzz_parts.c    what is left out on this machine
  *
  * The guest stops for the host at an OUT, at HLT, in SMM and after INIT. The model
  * runs to its next stop, then the VM does, and both have to be in the same place
@@ -39,6 +41,10 @@ enum {
 	WITH_ASYNC	= 1 << 10,	/* NMIs by another thread */
 	WITH_ALL	= (1 << 11) - 1,
 };
+
+/* By which the guest stops: an OUT of EAX to STAGE_PORT. */
+#define FUZZ_OUT	"\xe7\xf1"
+_Static_assert(STAGE_PORT == 0xf1, "as above");
 
 enum insn_kind {
 	I_PLAIN,	/* nothing but its stack effect */

@@ -55,6 +55,9 @@
 #define FUZZ_LEAVE	0x62
 #define FUZZ_IRQ	0x60
 
+#define FUZZ_FRAME_OFFSET 64		/* above six registers, vector and error code */
+
+#define FUZZ_SYSCALL_MASK 0x47700	/* flags that SYSCALL clears */
 #define RFLAGS_START	0x3002		/* user mode may do I/O */
 
 /* Events, by a number of our own. */

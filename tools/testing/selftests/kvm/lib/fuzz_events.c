@@ -14,6 +14,7 @@
  *		exits that nobody asked for the model does not know: it goes
  *		on both ways where one may have been seen.
  */
+#include "nmi_events.h"
 #include "fuzz.h"
 
 static enum nmi_path path(void)
@@ -275,8 +276,8 @@ static void restart(struct fuzz_model *m)
 	m->ip = m->program->start;
 	m->rsp = FUZZ_STACK;
 	m->rflags = RFLAGS_START;
-	m->dr6 = 0xffff0ff0;
-	m->dr7 = 0x400;
+	m->dr6 = DR6_NONE;
+	m->dr7 = DR7_NONE;
 	m->cs = CS_KERNEL;
 	m->ss = SS_KERNEL;
 	m->shadow = NO_SHADOW;

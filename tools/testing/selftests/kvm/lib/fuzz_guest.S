@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The handlers of a guest that runs random programs. Each logs its event and goes
- * on in the program, in the body for the n-th event of its kind, with the frame at
- * FUZZ_FRAME_OFFSET of RSP and RFLAGS_START in RFLAGS. The code is copied to
+ * on in the program, in the body for the n-th event of its kind, with the frame
+ * FUZZ_FRAME_OFFSET above RSP and RFLAGS_START in RFLAGS. The code is copied to
  * FUZZ_STUBS and uses absolute addresses of data only.
  */
 #include "fuzz_layout.h"

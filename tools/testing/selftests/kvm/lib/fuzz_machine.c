@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include "nmi_events.h"
 #include "fuzz.h"
 
 #define SMM_SLOT	(1 << 16)	/* in the address space of SMM */
@@ -83,11 +84,11 @@ static void write_tables(char *memory)
 		table[3 * 512 + i] = i * 4096 | PRESENT_WRITE_USER;
 }
 
-/* out %eax, $0xf1 and RSM; and the same OUT at the reset vector. */
+/* In SMM an OUT of EAX and RSM, at the reset vector the same OUT. */
 static void write_real_mode(char *memory)
 {
-	memcpy(memory + FUZZ_SMM_ENTRY, "\x66\xe7\xf1\x0f\xaa", 5);
-	memcpy(memory + ROM_OFFSET + (FUZZ_RESET & 0xfff), "\x66\xe7\xf1", 3);
+	memcpy(memory + FUZZ_SMM_ENTRY, "\x66" FUZZ_OUT "\x0f\xaa", 5);
+	memcpy(memory + ROM_OFFSET + (FUZZ_RESET & 0xfff), "\x66" FUZZ_OUT, 3);
 }
 
 static char *make_memory(void)
@@ -176,7 +177,7 @@ static void init_msrs(struct fuzz_machine *machine)
 {
 	set_msr(machine, MSR_STAR, (uint64_t)FUZZ_CS << 32);
 	set_msr(machine, MSR_LSTAR, FUZZ_CODE);
-	set_msr(machine, MSR_SYSCALL_MASK, 0x47700);
+	set_msr(machine, MSR_SYSCALL_MASK, FUZZ_SYSCALL_MASK);
 	set_msr(machine, APIC_BASE_MSR + (APIC_SPIV >> 4), 0x1ff);
 	if (fuzz_does(SMM))
 		set_msr(machine, MSR_IA32_SMBASE, FUZZ_SMBASE);
@@ -321,7 +322,7 @@ void fuzz_restart(struct fuzz_machine *machine, const struct fuzz_program *progr
 void fuzz_load_program(struct fuzz_machine *machine, const struct fuzz_program *program)
 {
 	struct kvm_mp_state mp_state = { .mp_state = KVM_MP_STATE_RUNNABLE };
-	struct kvm_debugregs debugregs = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+	struct kvm_debugregs debugregs = { .dr6 = DR6_NONE, .dr7 = DR7_NONE };
 	struct kvm_guest_debug debug = { };
 	struct kvm_vcpu_events left_over, events = {
 		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,

@@ -8,7 +8,6 @@
 
 #define BUDGET		3000	/* instructions, handlers included */
 #define STATUS_FLAGS	(RFLAGS_CF | RFLAGS_OF)		/* those that programs use */
-#define SYSCALL_MASK	0x47700ull	/* as the machine has it in MSR_SYSCALL_MASK */
 
 const uint16_t fuzz_cs[NR_CS] = { FUZZ_CS, FUZZ_CS_COMPAT, FUZZ_CS_USER };
 const uint16_t fuzz_ss[NR_SS] = { FUZZ_SS, FUZZ_SS_USER, 0 };
@@ -105,10 +104,10 @@ static void enter_handler(struct fuzz_model *m, unsigned int vector)
 	if (m->rflags & RFLAGS_TF)
 		give_up(m);
 	log_event(m, vector);
-	m->rsp = top_frame(m)->address - 8 * (2 + 6);
+	m->rsp = top_frame(m)->address - FUZZ_FRAME_OFFSET;
 	m->rflags = RFLAGS_START;
 	if (vector == V_DB)
-		m->dr6 = 0xffff0ff0;
+		m->dr6 = DR6_NONE;
 	m->ip = m->program->body[vector][m->count[vector]++ % FUZZ_BODIES];
 	fuzz_seen_by_kvm(m);
 }
@@ -236,7 +235,7 @@ static void syscall_(struct fuzz_model *m)
 		give_up(m);
 	m->after_syscall = m->ip;
 	m->r11 = m->rflags & ~(uint64_t)RFLAGS_RF;
-	m->rflags &= ~(SYSCALL_MASK | RFLAGS_RF);
+	m->rflags &= ~(uint64_t)(FUZZ_SYSCALL_MASK | RFLAGS_RF);
 	if (!fuzz_does(SYSCALL_FLAGS))
 		m->rflags &= ~(uint64_t)STATUS_FLAGS;
 	m->ip = m->program->at_syscall;

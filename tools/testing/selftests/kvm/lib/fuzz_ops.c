@@ -4,6 +4,7 @@
  * makes of it. Handlers preserve the registers that an operation uses between its
  * instructions; R15 holds the stack segment.
  */
+#include "nmi_events.h"
 #include "fuzz.h"
 
 #define EMIT(kind, arg, stack, bytes)					\
@@ -63,7 +64,7 @@ static void op_nop(struct fuzz_writer *w)
 
 static void op_stop(struct fuzz_writer *w)
 {
-	EMIT(I_STOP, 0, 0, "\xe7\xf1");			/* out %eax, $0xf1 */
+	EMIT(I_STOP, 0, 0, FUZZ_OUT);
 }
 
 static void op_cpuid(struct fuzz_writer *w)
@@ -251,7 +252,7 @@ static void op_read_dr6(struct fuzz_writer *w)
 
 static void op_write_dr6(struct fuzz_writer *w)
 {
-	uint32_t dr6 = fuzz_one_in(&w->random, 2) ? 0xffff0ff0 : 0xffff4ff0;
+	uint32_t dr6 = DR6_NONE | (fuzz_one_in(&w->random, 2) ? 0 : DR6_BS);
 
 	EMIT32(I_PLAIN, 0, 0, "\xb8", dr6);
 	EMIT(I_WRITE_DR6, dr6, 0, "\x0f\x23\xf0");
@@ -259,7 +260,7 @@ static void op_write_dr6(struct fuzz_writer *w)
 
 static void op_watch(struct fuzz_writer *w)
 {
-	uint32_t dr7 = fuzz_one_in(&w->random, 4) ? 0x400 : 0xd0401;
+	uint32_t dr7 = fuzz_one_in(&w->random, 4) ? DR7_NONE : DR7_L0_WRITE4;
 
 	EMIT32(I_PLAIN, 0, 0, "\xb8", FUZZ_WATCHED);
 	EMIT(I_WRITE_DR0, 0, 0, "\x0f\x23\xc0");
@@ -363,9 +364,6 @@ void fuzz_emit_start(struct fuzz_writer *w)
 
 /* --- returns of handlers ---------------------------------------------------- */
 
-/* The frame is above the registers, the vector and the error code. */
-#define FRAME_OFFSET	64
-
 static void write_frame(struct fuzz_writer *w, enum insn_kind kind, uint32_t arg,
 			uint8_t offset, uint32_t value)
 {
@@ -386,7 +384,7 @@ static void move_frame(struct fuzz_writer *w, uint32_t to)
 	unsigned int i;
 
 	for (i = 0; i < 5; i++) {
-		char load[5] = { 0x48, 0x8b, 0x44, 0x24, FRAME_OFFSET + 8 * i };
+		char load[5] = { 0x48, 0x8b, 0x44, 0x24, FUZZ_FRAME_OFFSET + 8 * i };
 
 		fuzz_emit(w, I_PLAIN, 0, 0, load, sizeof(load));
 		EMIT32(i == 4 ? I_FRAME_MOVE : I_PLAIN, to, 0, "\x48\x89\x04\x25",
@@ -425,7 +423,7 @@ static void emit_pops(struct fuzz_writer *w)
 
 static void set_frame_flags(struct fuzz_writer *w, uint32_t flags)
 {
-	write_frame(w, I_FRAME_FLAGS, flags, FRAME_OFFSET + 16, flags);
+	write_frame(w, I_FRAME_FLAGS, flags, FUZZ_FRAME_OFFSET + 16, flags);
 }
 
 /* What every handler of this kind has to do to its frame. */
@@ -436,9 +434,9 @@ static void lead_on(struct fuzz_writer *w, unsigned int vector)
 		set_frame_flags(w, RFLAGS_START);	/* RF is not for what is next */
 	}
 	if (vector == V_LEAVE) {
-		write_frame(w, I_PLAIN, 0, FRAME_OFFSET + 8, FUZZ_CS);
-		write_frame(w, I_PLAIN, 0, FRAME_OFFSET + 24, FUZZ_STACK);
-		write_frame(w, I_FRAME_LEAVE, 0, FRAME_OFFSET + 32, FUZZ_SS);
+		write_frame(w, I_PLAIN, 0, FUZZ_FRAME_OFFSET + 8, FUZZ_CS);
+		write_frame(w, I_PLAIN, 0, FUZZ_FRAME_OFFSET + 24, FUZZ_STACK);
+		write_frame(w, I_FRAME_LEAVE, 0, FUZZ_FRAME_OFFSET + 32, FUZZ_SS);
 	}
 }
 

@@ -141,7 +141,7 @@ void fuzz_generate(struct fuzz_program *program, uint64_t seed, uint32_t with,
 	program->start = program->nr;
 	fuzz_emit_start(&writer);
 	emit_ops(&writer, 4 + fuzz_below(&writer.random, 9));
-	fuzz_emit(&writer, I_END, 0, 0, "\xe7\xf1", 2);
+	fuzz_emit(&writer, I_END, 0, 0, FUZZ_OUT, 2);
 
 	writer.in_body = true;
 	for (v = 0; v < NR_FUZZ_VECTORS; v++)

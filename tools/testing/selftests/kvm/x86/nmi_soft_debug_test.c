@@ -10,11 +10,10 @@
  * a breakpoint of the guest's, reports one too many in DR6, or raises a #DB that
  * belongs to nobody.
  */
+#include "nmi_events.h"
 #include "nmi_soft.h"
 
-#define DR6_NONE	0xffff0ff0ul
 #define DR6_BD		(1ul << 13)
-#define DR7_NONE	0x400ul
 #define DR7_GD		(1ul << 13)
 #define DR7_EXEC(n)	(1ul << (2 * (n)))		/* local, execution */
 #define DR7_WRITE8(n)	(DR7_EXEC(n) | 9ul << (16 + 4 * (n)))

@@ -12,6 +12,7 @@
  * goes round in circles on its breakpoint, shows RF to the guest, or loses the
  * second NMI when the return cannot be found.
  */
+#include "nmi_events.h"
 #include "nmi_pages.h"
 #include "nmi_soft.h"
 
@@ -216,7 +217,7 @@ static void passing_is_invisible(void)
 static void guest_watches_report(void)
 {
 	asm volatile("mov %0, %%db0; mov %1, %%db7"
-		     : : "r"(report_end), "r"(0x401ul) : "memory");
+		     : : "r"(report_end), "r"(DR7_L0_EXEC) : "memory");
 	guest_reports();
 }
 

@@ -10,6 +10,7 @@
  * state is written back unchanged, shows the breakpoint to user space, mixes it
  * with a debugger's, or nests or loses the NMI in the restored VM.
  */
+#include "nmi_events.h"
 #include "nmi_soft.h"
 
 #define LONGEST_MS	2000
@@ -119,15 +120,15 @@ static void not_in_debugregs(void)
 	vcpu_ioctl(vcpu, KVM_GET_DEBUGREGS, &debugregs);
 	for (i = 0; i < 4; i++)
 		CHECK_EQ(debugregs.db[i], 0);
-	CHECK_EQ(debugregs.dr7, 0x400);
-	CHECK_EQ(debugregs.dr6, 0xffff0ff0);
+	CHECK_EQ(debugregs.dr7, DR7_NONE);
+	CHECK_EQ(debugregs.dr6, DR6_NONE);
 }
 
 static void set_debug(struct kvm_vcpu *vcpu, uint32_t control, void *address)
 {
 	struct kvm_guest_debug debug = {
 		.control = control,
-		.arch.debugreg = { (uint64_t)address, [7] = 0x400 | DR7_G0 },
+		.arch.debugreg = { (uint64_t)address, [7] = DR7_NONE | DR7_G0 },
 	};
 
 	vcpu_guest_debug_set(vcpu, &debug);
