@@ -180,15 +180,6 @@ static inline void guest_irqs_on(void)
 	asm volatile("sti; nop" : : : "memory");
 }
 
-/* An IRET to the next instruction, for what only an IRET ends. */
-static inline void guest_iret(void)
-{
-	asm volatile("mov %%ss, %%eax; mov %%rsp, %%rcx\n\t"
-		     "push %%rax; push %%rcx; pushf\n\t"
-		     "mov %%cs, %%eax; push %%rax; push $1f; iretq\n\t"
-		     "1:" : : : "rax", "rcx", "memory", "cc");
-}
-
 static inline void guest_irqs_off(void)
 {
 	asm volatile("cli" : : : "memory");
@@ -202,6 +193,15 @@ static inline void guest_irqs_off(void)
 static inline void guest_spin_irqs_off(void)
 {
 	asm volatile("cli; pause" : : : "memory");
+}
+
+/* An IRET to the next instruction, for what only an IRET ends. */
+static inline void guest_iret(void)
+{
+	asm volatile("mov %%ss, %%eax; mov %%rsp, %%rcx\n\t"
+		     "push %%rax; push %%rcx; pushf\n\t"
+		     "mov %%cs, %%eax; push %%rax; push $1f; iretq\n\t"
+		     "1:" : : : "rax", "rcx", "memory", "cc");
 }
 
 /* --- host side ---------------------------------------------------------- */
@@ -220,6 +220,8 @@ enum gate { INTERRUPT_GATE = 14, TRAP_GATE = 15 };
 
 void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	      int ist);
+/* An entry of the GDT. */
+void set_descriptor(struct kvm_vcpu *vcpu, uint16_t selector, uint64_t value);
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
 void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top);
 void set_rflags(struct kvm_vcpu *vcpu, uint64_t rflags);
@@ -286,6 +288,9 @@ uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 
 /* Exits of the vCPU up to now, without those for the host's own interrupts. */
 uint64_t exits_of(struct kvm_vcpu *vcpu);
+
+/* To a file by which the kernel is told something. */
+void write_file(const char *path, const char *text);
 
 /*
  * Move the vCPU to a fresh VM, by what user space can save and restore. Between

@@ -33,6 +33,16 @@ void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	};
 }
 
+void set_descriptor(struct kvm_vcpu *vcpu, uint16_t selector, uint64_t value)
+{
+	struct kvm_sregs sregs;
+	uint64_t *gdt;
+
+	vcpu_sregs_get(vcpu, &sregs);
+	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
+	gdt[selector / 8] = value;
+}
+
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top)
 {
 	struct kvm_sregs sregs;

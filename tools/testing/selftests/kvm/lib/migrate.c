@@ -27,7 +27,7 @@ void enter_and_give_up(struct kvm_vcpu *vcpu)
 	struct {
 		struct kvm_signal_mask head;
 		uint64_t set;
-	} mask = { .head.len = 8 };
+	} __attribute__((packed)) mask = { .head.len = 8 };
 	struct sigaction act = { .sa_handler = on_signal };
 	sigset_t usr1;
 

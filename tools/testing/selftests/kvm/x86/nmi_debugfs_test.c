@@ -380,15 +380,6 @@ static void readers_and_dying_vms(void)
 
 /* --- the event of an injection ----------------------------------------------- */
 
-static void write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	TEST_ASSERT(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text),
-		    "%s: %s", path, strerror(errno));
-	close(fd);
-}
-
 static void read_injection(const char *instance, char *event, size_t size)
 {
 	char path[128], line[512] = "";
@@ -415,11 +406,11 @@ static void injection_is_recorded(void)
 	if (mkdir(instance, 0700))
 		skip("%s: %s", instance, strerror(errno));
 	snprintf(path, sizeof(path), "%s/events/kvm_nmi/enable", instance);
-	write_text(path, "1");
+	write_file(path, "1");
 	vcpu = run_to_ready(NULL);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-	write_text(path, "0");
+	write_file(path, "0");
 	read_injection(instance, event, sizeof(event));
 	rmdir(instance);
 

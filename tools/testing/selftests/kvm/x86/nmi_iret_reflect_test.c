@@ -72,12 +72,8 @@ asm(".pushsection .text\n"
 static struct kvm_vcpu *run_with(void *nmi_entry)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
-	struct kvm_sregs sregs;
-	uint64_t *gdt;
 
-	vcpu_sregs_get(vcpu, &sregs);
-	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
-	gdt[ABSENT_CODE / 8] = 0x00af1b000000ffffull;
+	set_descriptor(vcpu, ABSENT_CODE, 0x00af1b000000ffff);
 
 	sync_global_to_guest(vcpu->vm, bad);
 	set_gate(vcpu, NMI_VECTOR, nmi_entry, INTERRUPT_GATE, 0);

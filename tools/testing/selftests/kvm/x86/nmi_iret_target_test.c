@@ -12,10 +12,9 @@
  */
 #include "nmi_events.h"
 #include "nmi_pages.h"
+#include "nmi_user_mode.h"
 
-/* Behind what the library puts into the GDT. */
-#define USER_SS		(0x28 | 3)
-#define USER_CS		(0x30 | 3)
+/* In the GDT, behind the segments of user mode. */
 #define CODE32		0x38
 #define CODE16		0x40
 #define DATA16		0x48
@@ -71,24 +70,14 @@ asm(".pushsection .text\n"
 	"target_end:" ASM_STAGE(STAGE_END)
 	".popsection");
 
-static uint64_t descriptor(uint64_t type, uint64_t size)
-{
-	return 0x000f00000000ffffull | type << 40 | size << 52;
-}
-
 static struct kvm_vcpu *create_target_vm(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
-	struct kvm_sregs sregs;
-	uint64_t *gdt;
 
-	vcpu_sregs_get(vcpu, &sregs);
-	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
-	gdt[USER_SS / 8] = descriptor(0xf3, 0xc);
-	gdt[USER_CS / 8] = descriptor(0xfb, 0xa);
-	gdt[CODE32 / 8] = descriptor(0x9b, 0xc);
-	gdt[CODE16 / 8] = descriptor(0x9b, 0x8);
-	gdt[DATA16 / 8] = descriptor(0x93, 0x0);
+	add_user_segments(vcpu);
+	set_descriptor(vcpu, CODE32, 0x00cf9b000000ffff);
+	set_descriptor(vcpu, CODE16, 0x008f9b000000ffff);
+	set_descriptor(vcpu, DATA16, 0x000f93000000ffff);
 	return vcpu;
 }
 

@@ -14,12 +14,11 @@
  * delivers late, or gets in the way of what it has to emulate.
  */
 #include "nmi_events.h"
+#include "nmi_user_mode.h"
 
 enum { STAGE_PORT_OUT = STAGE_OWN };
 
 #define NR_STEPS	2
-#define USER_SS		0x2b	/* at 0x28, behind the TSS */
-#define USER_CS		0x33
 #define NO_PAGE		0x7fff00000000ul
 
 extern char shadow_end[];
@@ -193,27 +192,13 @@ static void int_1_pushes(void)
 extern char syscall_target[];
 PAYLOAD(syscall64, "syscall", "ud2\n syscall_target: nop");
 
-static void enable_syscall(struct kvm_vcpu *vcpu)
-{
-	struct kvm_sregs sregs;
-
-	vcpu_sregs_get(vcpu, &sregs);
-	sregs.efer |= EFER_SCE;
-	vcpu_sregs_set(vcpu, &sregs);
-	/* SYSRET counts from the first one: SS is 8 behind it, CS 16. */
-	vcpu_set_msr(vcpu, MSR_STAR, (USER_SS - 8ull) << 48 |
-		     (uint64_t)sregs.cs.selector << 32);
-	vcpu_set_msr(vcpu, MSR_LSTAR, (uint64_t)syscall_target);
-	vcpu_set_msr(vcpu, MSR_SYSCALL_MASK, RFLAGS_DF);
-}
-
 static void syscall_saves(void)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
 
 	vcpu = stop_at(syscall64, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF, &regs);
-	enable_syscall(vcpu);
+	enable_syscall(vcpu, syscall_target, RFLAGS_DF);
 	run_insn(vcpu, &regs);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, syscall_target });
 	CHECK_EQ(regs.r11, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF);
@@ -308,7 +293,7 @@ static void sysret(void)
 	struct kvm_regs regs;
 
 	vcpu = stop_at(sysret64, RFLAGS_FIXED | RFLAGS_CF, &regs);
-	enable_syscall(vcpu);
+	enable_syscall(vcpu, syscall_target, RFLAGS_DF);
 	vcpu_sregs_get(vcpu, &sregs);
 	home.rip = (uint64_t)shadow_end;
 	home.cs = sregs.cs.selector;

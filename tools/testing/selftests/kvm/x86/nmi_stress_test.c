@@ -20,6 +20,7 @@
 #include "nmi_events.h"
 #include "nmi_pages.h"
 #include "nmi_sender.h"
+#include "nmi_user_mode.h"
 
 enum { STAGE_DIFFERENT = STAGE_OWN };
 
@@ -27,8 +28,6 @@ enum { STAGE_DIFFERENT = STAGE_OWN };
 #define MAX_NOTES	4096
 
 #define INT_VECTOR	0x61
-#define USER_SS		(0x28 | 3)
-#define USER_CS		(0x30 | 3)
 #define USER_PAGE	0x10000000ul
 #define RFLAGS_STATUS	0x8d5ul		/* CF PF AF ZF SF OF */
 
@@ -273,26 +272,12 @@ static void guest(void)
 
 static void set_up_user_mode(struct kvm_vcpu *vcpu)
 {
-	uint64_t stack_top = vm_vaddr_alloc_page(vcpu->vm) + getpagesize();
-	struct kvm_sregs sregs;
-	uint64_t *gdt;
-
 	memcpy(map_user_page(vcpu, USER_PAGE), stress_user, stress_user_end - stress_user);
-	set_rsp0(vcpu, stack_top);
-
-	vcpu_sregs_get(vcpu, &sregs);
-	gdt = addr_gva2hva(vcpu->vm, sregs.gdt.base);
-	gdt[USER_SS / 8] = 0x00cff3000000ffff;
-	gdt[USER_CS / 8] = 0x00affb000000ffff;
-
-	sregs.efer |= EFER_SCE;
-	vcpu_sregs_set(vcpu, &sregs);
-	vcpu_set_msr(vcpu, MSR_STAR, (USER_SS - 8ull) << 48 |
-		     (uint64_t)sregs.cs.selector << 32);
-	vcpu_set_msr(vcpu, MSR_LSTAR, (uint64_t)stress_syscall);
+	set_rsp0(vcpu, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	add_user_segments(vcpu);
 	/* QEMU TCG loses DF and the status flags at SYSCALL, masked or not. */
-	vcpu_set_msr(vcpu, MSR_SYSCALL_MASK, RFLAGS_TF | RFLAGS_IF | RFLAGS_DF |
-		     RFLAGS_STATUS);
+	enable_syscall(vcpu, stress_syscall,
+		       RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_STATUS);
 }
 
 static void fail_different(struct kvm_vcpu *vcpu)

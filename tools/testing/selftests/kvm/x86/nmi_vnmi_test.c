@@ -32,13 +32,6 @@ static uint32_t nr_nmis;
 #define EXIT_IRET	0x74
 #define EXIT_IO		0x7b
 
-static void write_file(const char *path, const char *text)
-{
-	FILE *f = fopen(path, "w");
-
-	TEST_ASSERT(f && fputs(text, f) >= 0 && !fclose(f), "cannot write %s", path);
-}
-
 static void trace_exits(void)
 {
 	char filter[80];
