@@ -108,7 +108,7 @@ class Script(unittest.TestCase):
             stats.write_text(f" max locking depth:    11\n debug_locks:             {locks}\n")
             program.write_text(f"#!/bin/sh\n{fuzzer}\n")
             program.chmod(0o755)
-            script = (check.FUZZ.format(more=8000) + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
+            script = (check.FUZZ.format(first=2000, programs=8000) + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
             done = subprocess.run(["sh", "-c", f"status=0\n{script}exit $status"], cwd=folder, text=True,
                                   capture_output=True)
         return done.returncode, [line for line in done.stdout.splitlines() if "ok" in line]
@@ -121,12 +121,26 @@ class Script(unittest.TestCase):
     def test_bad_program(self):
         """a program that does not is a failure"""
         status, lines = self.run_after("exit 1")
-        self.assertEqual((status, lines[0]), (1, "not ok 11 8000 more programs"))
+        self.assertEqual((status, lines[0]), (1, "not ok 1 8000 programs from seed 2000 on"))
 
     def test_lockdep_off(self):
         """lockdep that has given up is a failure"""
         status, lines = self.run_after(locks="0")
         self.assertEqual((status, lines[1]), (1, "not ok 1 lockdep watched to the end"))
+
+
+class Plan(unittest.TestCase):
+    def test_bochs(self):
+        """what runs in Bochs exists, and tracks NMIs both ways"""
+        with contextlib.redirect_stdout(io.StringIO()):
+            steps, _ = check.plan("intel")
+        self.assertLessEqual({test for step in steps for test in step.tests}, set(check.suite.programs()))
+        self.assertEqual({"vnmi=0" in (step.parameters or ()) for step in steps}, {True, False})
+
+    def test_amd(self):
+        """on the host that is fast enough nothing is left out"""
+        steps, _ = check.plan("amd")
+        self.assertEqual(steps, check.suite.steps("amd"))
 
 
 class Kernel(unittest.TestCase):
