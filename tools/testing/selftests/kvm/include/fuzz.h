@@ -194,6 +194,7 @@ struct fuzz_model {
 	uint8_t masked;			/* enum fuzz_truth */
 	uint8_t pending;
 	bool irq, smi, init, in_smm, halted;
+	bool in_service;		/* an IRQ whose handler has not sent EOI */
 	uint8_t smm_masked;		/* what RSM puts back */
 	bool held_back;			/* by a debugger: SMIs, NMIs and IRQs */
 	const struct fuzz_seen *follow;	/* an NMI comes where it did there */

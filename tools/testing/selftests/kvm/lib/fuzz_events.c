@@ -178,8 +178,9 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *m)
 			return false;
 		} else if (nmi_is_due(models, m)) {
 			take_nmi(m);
-		} else if (m->irq && irq_window(m) && !m->held_back) {
+		} else if (m->irq && !m->in_service && irq_window(m) && !m->held_back) {
 			m->irq = false;
+			m->in_service = true;
 			fuzz_deliver(m, V_IRQ, 0, false);
 		} else if (m->halted) {
 			/* Whether what waits there wakes the CPU is not told here. */
@@ -284,7 +285,7 @@ static void restart(struct fuzz_model *m)
 	m->nr_frames = 0;
 	m->masked = NO;
 	m->pending = 0;
-	m->watching = m->irq = m->init = m->halted = false;
+	m->watching = m->irq = m->in_service = m->init = m->halted = false;
 }
 
 /* The machine that INIT has stopped goes to the start of the program. */

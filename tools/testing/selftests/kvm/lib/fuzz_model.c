@@ -108,6 +108,8 @@ static void enter_handler(struct fuzz_model *m, unsigned int vector)
 	m->rflags = RFLAGS_START;
 	if (vector == V_DB)
 		m->dr6 = DR6_NONE;
+	if (vector == V_IRQ)
+		m->in_service = false;
 	m->ip = m->program->body[vector][m->count[vector]++ % FUZZ_BODIES];
 	fuzz_seen_by_kvm(m);
 }
