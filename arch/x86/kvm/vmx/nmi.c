@@ -36,8 +36,9 @@
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
 
-/* How long a wait for the next instruction boundary may last at most. */
-#define SHADOW_POLL_NS	(20 * NSEC_PER_USEC)
+/* How long a wait for the next instruction boundary may last, and where entries are slow. */
+#define SHADOW_POLL_NS		(20 * NSEC_PER_USEC)
+#define SHADOW_POLL_MAX_NS	(100 * NSEC_PER_MSEC)
 
 static bool has_virtual_nmis(struct vcpu_vmx *vmx)
 {
@@ -235,13 +236,26 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
  * The CPU may open an NMI window right after VM entry although STI still blocks
  * injection, over and over without an instruction in between.  The interrupt
  * window has no such freedom, but "sti; cli" closes it before it opens: hence
- * the timer, which makes an exit behind the shadow in any case.
+ * the timer, which makes an exit behind the shadow in any case.  An entry may
+ * take longer than the timer, in a guest hypervisor or with KASAN: if the vCPU
+ * is where it was, it gets twice the time.
  */
 static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 {
+	struct vmx_nmi *nmi = &vmx->nmi;
+	unsigned long rip = kvm_rip_read(&vmx->vcpu);
+	u64 injections = vmx->vcpu.stat.nmi_injections;
+
+	if (nmi->sti_rip == rip && nmi->sti_injections == injections)
+		nmi->sti_wait_ns = clamp_t(u64, 2 * nmi->sti_wait_ns,
+					   SHADOW_POLL_NS, SHADOW_POLL_MAX_NS);
+	else
+		nmi->sti_wait_ns = SHADOW_POLL_NS;
+	nmi->sti_rip = rip;
+	nmi->sti_injections = injections;
+
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
-	hrtimer_start(&vmx->nmi.timer, ns_to_ktime(SHADOW_POLL_NS),
-		      HRTIMER_MODE_REL);
+	hrtimer_start(&nmi->timer, ns_to_ktime(nmi->sti_wait_ns), HRTIMER_MODE_REL);
 	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
 }
 
