@@ -80,7 +80,8 @@ static void comes_at_once(void)
 		most = ticks > most ? ticks : most;
 	}
 	printf("%u to %u ticks from IRET to the next handler\n", least, most);
-	if (tsc_counts_instructions())
+	/* A kernel that needs patience takes more. */
+	if (tsc_counts_instructions() && patience(1) == 1)
 		CHECK(least <= MOST_TICKS, "%u ticks", least);
 	CHECK(most < soft_timeout_ms() * tsc_khz_of(vcpu) / 10, "%u ticks", most);
 }
