@@ -53,6 +53,15 @@ static struct fuzz_frame *pop_frame(struct fuzz_model *m)
 	return frame;
 }
 
+/* In front of a word of a frame that is being copied, or behind one but the last. */
+static bool in_frame_copy(struct fuzz_model *m)
+{
+	const struct fuzz_insn *insn = insn_of(m);
+
+	return (insn->arg && (insn->kind == I_PLAIN || insn->kind == I_FRAME_MOVE)) ||
+	       (m->ip && insn[-1].arg && insn[-1].kind == I_PLAIN);
+}
+
 /* Through the gate of a vector: to 64-bit code of CPL 0 with IRQs off. */
 void fuzz_deliver(struct fuzz_model *m, unsigned int vector, uint64_t error, bool fault)
 {
@@ -63,6 +72,9 @@ void fuzz_deliver(struct fuzz_model *m, unsigned int vector, uint64_t error, boo
 	struct fuzz_frame *frame = push_frame(m);
 	uint64_t rsp = m->cs == CS_USER ? FUZZ_STACK_0 : m->rsp & ~0xfull;
 
+	/* A handler of the same kind may come, and leave its own frame in the page. */
+	if (in_frame_copy(m))
+		give_up(m);
 	*frame = (struct fuzz_frame) {
 		.rflags = rflags, .rsp = m->rsp, .address = rsp - 40, .ip = m->ip,
 		.cs = m->cs, .ss = m->ss, .dr6 = m->dr6_read, .error = error,
