@@ -55,7 +55,7 @@ void check_timed_out(unsigned int waited_ms, unsigned int late_ms)
 	unsigned int ms = soft_timeout_ms();
 
 	printf("waited %u ms\n", waited_ms);
-	CHECK(waited_ms >= ms * 9 / 10 && waited_ms <= ms + late_ms,
+	CHECK(waited_ms >= ms * 9 / 10 && waited_ms <= ms + patience(late_ms),
 	      "waited %u ms, the timeout is %u", waited_ms, ms);
 }
 
