@@ -13,10 +13,10 @@
  *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD
  *   MOV DR	      emulated, as DR6 is not the guest's
  *
- * Only in an interrupt shadow need the last four be feared.  A virtual interrupt
- * that waits for its end comes behind the #DB anyway, and is kept from the entry.  An instruction
- * that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of
- * our TF: what stands in RFLAGS after it is the guest's.
+ * Only in an interrupt shadow need the last four be feared.  An instruction that
+ * loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of our TF: what
+ * stands in RFLAGS after it is the guest's.  A virtual interrupt that waits for the
+ * end of the shadow is kept from the entry: it comes behind the #DB anyway.
  *
  * Exits that only these guards have caused are nobody else's: neither the guest
  * nor L1 asked for them.  svm_nmi_handle_exit() completes each in such a
