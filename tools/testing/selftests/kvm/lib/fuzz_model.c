@@ -112,8 +112,11 @@ static void log_event(struct fuzz_model *m, unsigned int vector)
 /* A handler up to its body; nothing in between can be interrupted. */
 static void enter_handler(struct fuzz_model *m, unsigned int vector)
 {
-	/* The steps over what all handlers share are of no interest. */
-	if (m->rflags & RFLAGS_TF)
+	/*
+	 * The steps over what all handlers share are of no interest, nor where in
+	 * there an IRQ comes: IRQs are on if a handler in front has changed flags.
+	 */
+	if ((m->rflags & RFLAGS_TF) || (m->irq && (m->rflags & RFLAGS_IF)))
 		give_up(m);
 	log_event(m, vector);
 	m->rsp = top_frame(m)->address - FUZZ_FRAME_OFFSET;
