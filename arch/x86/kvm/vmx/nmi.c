@@ -237,8 +237,8 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
  * injection, over and over without an instruction in between.  The interrupt
  * window has no such freedom, but "sti; cli" closes it before it opens: hence
  * the timer, which makes an exit behind the shadow in any case.  An entry may
- * take longer than the timer, in a guest hypervisor or with KASAN: if the vCPU
- * is where it was, it gets twice the time.
+ * take longer than the timer, in a guest hypervisor or with KASAN: if an
+ * interrupt finds the vCPU where it was, it gets twice the time.
  */
 static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 {
@@ -246,7 +246,8 @@ static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 	unsigned long rip = kvm_rip_read(&vmx->vcpu);
 	u64 injections = vmx->vcpu.stat.nmi_injections;
 
-	if (nmi->sti_rip == rip && nmi->sti_injections == injections)
+	if (nmi->sti_rip == rip && nmi->sti_injections == injections &&
+	    vmx->exit_reason.basic == EXIT_REASON_EXTERNAL_INTERRUPT)
 		nmi->sti_wait_ns = clamp_t(u64, 2 * nmi->sti_wait_ns,
 					   SHADOW_POLL_NS, SHADOW_POLL_MAX_NS);
 	else
