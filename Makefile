@@ -31,7 +31,8 @@ help:
 ## make               build kvm-intel.ko and kvm-amd.ko (KVER= chooses the kernel)
 ifeq ($(KVER),)
 modules $(out)/src/.version:
-	@KVER='$(wanted)' scripts/kernel
+	@KVER='$(wanted)' scripts/kernel >/dev/null
+	@echo "make: a kernel to build for came only now: the same again" >&2; exit 1
 else
 modules: $(modules)
 
