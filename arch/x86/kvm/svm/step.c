@@ -118,10 +118,12 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 
 	/*
 	 * QEMU TCG does not load the shadow and exits for the interrupt instead of
-	 * stepping: entry after entry, as take-back restores the shadow.
+	 * stepping: entry after entry, as take-back restores the shadow.  Not in L2:
+	 * nested.ctl has taken V_IRQ over from the VMCB before it is back there.
 	 */
 	nmi->lent_virq = 0;
-	if (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS) {
+	if (!is_guest_mode(&svm->vcpu) &&
+	    (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS)) {
 		nmi->lent_virq = control->int_ctl & V_IRQ_MASK;
 		control->int_ctl &= ~V_IRQ_MASK;
 		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
