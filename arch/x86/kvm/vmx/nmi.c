@@ -36,9 +36,13 @@
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
 
-/* How long a wait for the next instruction boundary may last, and where entries are slow. */
+/*
+ * How long a wait for the next instruction boundary may last, how often it may be in
+ * vain, and how often it is doubled then: up to 82 ms.
+ */
 #define SHADOW_POLL_NS		(20 * NSEC_PER_USEC)
-#define SHADOW_POLL_MAX_NS	(100 * NSEC_PER_MSEC)
+#define SHADOW_POLL_TRIES	8
+#define SHADOW_POLL_DOUBLINGS	12
 
 static bool has_virtual_nmis(struct vcpu_vmx *vmx)
 {
@@ -237,26 +241,27 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
  * injection, over and over without an instruction in between.  The interrupt
  * window has no such freedom, but "sti; cli" closes it before it opens: hence
  * the timer, which makes an exit behind the shadow in any case.  An entry may
- * take longer than the timer, in a guest hypervisor or with KASAN: if an
- * interrupt finds the vCPU where it was, it gets twice the time.
+ * take longer than the timer, in a guest hypervisor or with KASAN: if the vCPU
+ * is found where it was time and again, it gets twice the time.
  */
 static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
 {
 	struct vmx_nmi *nmi = &vmx->nmi;
 	unsigned long rip = kvm_rip_read(&vmx->vcpu);
 	u64 injections = vmx->vcpu.stat.nmi_injections;
+	int doublings;
 
-	if (nmi->sti_rip == rip && nmi->sti_injections == injections &&
-	    vmx->exit_reason.basic == EXIT_REASON_EXTERNAL_INTERRUPT)
-		nmi->sti_wait_ns = clamp_t(u64, 2 * nmi->sti_wait_ns,
-					   SHADOW_POLL_NS, SHADOW_POLL_MAX_NS);
-	else
-		nmi->sti_wait_ns = SHADOW_POLL_NS;
+	if (nmi->sti_rip != rip || nmi->sti_injections != injections)
+		nmi->sti_tries = 0;
+	else if (nmi->sti_tries < SHADOW_POLL_TRIES + SHADOW_POLL_DOUBLINGS)
+		nmi->sti_tries++;
 	nmi->sti_rip = rip;
 	nmi->sti_injections = injections;
+	doublings = max(nmi->sti_tries - SHADOW_POLL_TRIES, 0);
 
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
-	hrtimer_start(&nmi->timer, ns_to_ktime(nmi->sti_wait_ns), HRTIMER_MODE_REL);
+	hrtimer_start(&nmi->timer, ns_to_ktime(SHADOW_POLL_NS << doublings),
+		      HRTIMER_MODE_REL);
 	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
 }
 

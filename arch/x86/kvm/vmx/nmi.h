@@ -49,7 +49,7 @@ struct vmx_nmi {
 	struct hrtimer timer;		/* makes an exit for an NMI that waits */
 	unsigned long sti_rip;		/* where the last wait for a shadow's end was */
 	u64 sti_injections;		/* and how many NMIs had been injected */
-	u64 sti_wait_ns;		/* and how long it was to last */
+	int sti_tries;			/* and how often it was there already */
 	bool waiting;			/* soft vNMI: an NMI waits, time counts */
 	ktime_t mark;			/* time has been counted up to here */
 	s64 waited_ns;			/* guest and halted time since it waits */
