@@ -108,7 +108,8 @@ class Script(unittest.TestCase):
             stats.write_text(f" max locking depth:    11\n debug_locks:             {locks}\n")
             program.write_text(f"#!/bin/sh\n{fuzzer}\n")
             program.chmod(0o755)
-            script = (check.FUZZ.format(first=2000, programs=8000) + check.WATCHED).replace("/proc/lockdep_stats", str(stats))
+            script = check.FUZZ.format(first=2000, programs=8000) + check.WATCHED
+            script = script.replace("/proc/lockdep_stats", str(stats))
             done = subprocess.run(["sh", "-c", f"status=0\n{script}exit $status"], cwd=folder, text=True,
                                   capture_output=True)
         return done.returncode, [line for line in done.stdout.splitlines() if "ok" in line]
