@@ -28,6 +28,8 @@ class Docs(unittest.TestCase):
         """each file or folder that a page names is there"""
         pages = [*ROOT.glob("*.rst"), *ROOT.glob("*.md"), *(ROOT / "Documentation").glob("*.rst")]
         for page in pages:
+            if page.name == "compare.rst":
+                continue        # what a run has printed: messages of kernels, too
             for named in NAMED.findall(page.read_text()):
                 if re.search("[A-Z]{3}", named):
                     continue    # a placeholder

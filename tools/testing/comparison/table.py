@@ -161,6 +161,7 @@ def target_lines(hosts):
             yield f"  {mark}: {host}, {row}: {costs.target(host, row)}" + \
                 (f" ({over})" if over else "") + (f": {reason}" if over and reason else "")
     unsteady = list(costs.unsteady(hosts))
-    yield f"  {'MISSED' if unsteady else 'met'}: two boots give the same figures"
+    within = "".join(f", those of {host} within {part:.1%}" for host, part in costs.REPEATS_TO.items())
+    yield f"  {'MISSED' if unsteady else 'met'}: two boots give the same figures{within}"
     for words in unsteady:
         yield f"    {words}"

@@ -6,12 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree
 
 TESTING = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTING))
+
+from comparison import costs
 
 # What a host prints and how it ends; the tests it is asked for are in $tests.
 HOST = """#!/bin/sh
@@ -265,10 +269,18 @@ class Compare(unittest.TestCase):
         shaky = "pair=400; mkdir $(dirname $0)/first 2>/dev/null || pair=409\n" + \
             cost(400).replace("cost pair ticks 400", "cost pair ticks $pair")
         self.assertEqual(self.compare(ours_cost=shaky), 1)
-        self.assertIn("  MISSED: two boots give the same figures", self.lines)
+        self.assertIn("  MISSED: two boots give the same figures", "\n".join(self.lines))
         self.assertRegex("\n".join(self.lines),
                          "    amd, ours, pair: 4(00|09) ticks, 1 exit, then 4(09|00) ticks, 1 exit")
         self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["ours"]["again"]], ["pair"])
+
+    def test_nearly_repeats(self):
+        """one host in another need not repeat to the instruction, others have to"""
+        first, near, far, exits = (costs.Cost(1000, 1), costs.Cost(1001, 1), costs.Cost(1002, 1), costs.Cost(1000, 2))
+        for host, second, steady in (("amd-vnmi", near, True), ("amd-vnmi", far, False),
+                                     ("amd-vnmi", exits, False), ("amd", near, False), ("amd", first, True)):
+            with self.subTest(f"{host}, {second}"):
+                self.assertEqual(not costs.agreed(host, first, second).again, steady)
 
     def test_other_kernel(self):
         """the distribution's 6.12 is a column of its own, and has no target"""
