@@ -358,7 +358,7 @@ static void readers_and_dying_vms(void)
 	struct kvm_vcpu *vcpu;
 	pthread_t reader;
 
-	limit_case(2 * NR_VMS);
+	limit_case(4 * NR_VMS);
 	vcpu = run_to_ready(NULL);
 	stats_file(vcpu->vm, read_path, sizeof(read_path));
 	TEST_ASSERT(!pthread_create(&reader, NULL, read_on, &opened), "no thread");
