@@ -83,6 +83,7 @@ struct svm_nmi {
 	u64 lent_rsp;
 	u32 lent_shadow;
 	u32 lent_virq;
+	u32 lent_l1_virq;
 	u64 lent_rflags;
 	u64 lent_efer;
 	u64 lent_dr6;

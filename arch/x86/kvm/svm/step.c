@@ -118,13 +118,12 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 
 	/*
 	 * QEMU TCG does not load the shadow and exits for the interrupt instead of
-	 * stepping: entry after entry, as take-back restores the shadow.  Not in L2:
-	 * nested.ctl has taken V_IRQ over from the VMCB before it is back there.
+	 * stepping: entry after entry, as take-back restores the shadow.
 	 */
 	nmi->lent_virq = 0;
-	if (!is_guest_mode(&svm->vcpu) &&
-	    (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS)) {
+	if (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS) {
 		nmi->lent_virq = control->int_ctl & V_IRQ_MASK;
+		nmi->lent_l1_virq = svm->nested.ctl.int_ctl & V_IRQ_MASK;
 		control->int_ctl &= ~V_IRQ_MASK;
 		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
 	}
@@ -215,7 +214,10 @@ bool step_take_back(struct vcpu_svm *svm)
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
 
+	/* nested.ctl has been brought up to date from the VMCB without it. */
 	control->int_ctl |= nmi->lent_virq;
+	if (nmi->lent_virq && is_guest_mode(&svm->vcpu))
+		svm->nested.ctl.int_ctl |= nmi->lent_l1_virq;
 
 	/* A CPU keeps the shadow of what has not completed, QEMU TCG forgets. */
 	if (!stepped && save->rip == nmi->lent_rip)
