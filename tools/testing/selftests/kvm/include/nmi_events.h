@@ -38,7 +38,7 @@ void check_events_at(struct kvm_vcpu *vcpu, const struct expected_event *want,
 	} while (0)
 
 /* The one event of this vector. */
-const struct guest_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector);
+const struct event_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector);
 
 /*
  * Take an event and forget it. What its delivery touches is then mapped by the

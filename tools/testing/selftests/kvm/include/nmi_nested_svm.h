@@ -81,7 +81,7 @@ extern uint64_t l2_pushed;
 
 /* A VM whose L1 is ready for prepare_l2(). */
 struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
-			   void (*on_event)(struct guest_regs *regs));
+			   void (*on_event)(struct event_regs *regs));
 
 /* Exits seen so far; fails if there are fewer than nr. */
 const struct l2_exit *read_exits(struct kvm_vcpu *vcpu, unsigned int nr);

@@ -27,7 +27,7 @@ const struct vmx_exit *run_vmx_l2(void);
 
 /* A VM whose L1 is ready for prepare_vmx_l2(), which sets these pin-based controls. */
 struct kvm_vcpu *create_vmx_l1(void (*l1)(void), uint32_t pin_controls,
-			       void (*on_event)(struct guest_regs *regs));
+			       void (*on_event)(struct event_regs *regs));
 
 /* Exits seen so far; fails if they are not so many. */
 const struct vmx_exit *read_vmx_exits(struct kvm_vcpu *vcpu, unsigned int nr);

@@ -135,7 +135,7 @@ bool tsc_counts_instructions(void);
 #define IRQ_VECTOR	0x60
 #define EVENT_LOG_SIZE	64
 
-struct guest_regs {
+struct event_regs {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
 	uint64_t rdi, rsi, rbp, rbx, rdx, rcx, rax;
 	uint64_t vector, error;
@@ -146,7 +146,7 @@ struct event_log {
 	uint32_t nr;			/* events of all vectors */
 	uint32_t nr_nmis;
 	uint32_t in_nmi;
-	struct guest_regs event[EVENT_LOG_SIZE];
+	struct event_regs event[EVENT_LOG_SIZE];
 };
 
 extern struct event_log guest_log;
@@ -161,10 +161,10 @@ extern char event_entry_13[], event_entry_14[], event_entry_0x60[];
 extern char event_iret_2[], event_end_2[];
 
 /* What handlers call, a test's own part of them. */
-extern void (*guest_on_event)(struct guest_regs *regs);
+extern void (*guest_on_event)(struct event_regs *regs);
 
 /* Of use there: the first NMI's handler stops at STAGE_HANDLER and STAGE_HANDLER_END. */
-void stop_in_first_handler(struct guest_regs *regs);
+void stop_in_first_handler(struct event_regs *regs);
 
 static inline void guest_stage(uint32_t stage)
 {
@@ -211,10 +211,10 @@ static inline void guest_iret(void)
  * calls on_event (may be NULL), still inside the handler.
  */
 struct kvm_vcpu *create_vm(void (*guest)(void),
-			   void (*on_event)(struct guest_regs *regs));
+			   void (*on_event)(struct event_regs *regs));
 
 /* Prepare a further vCPU of such a VM to take events. */
-void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs));
+void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct event_regs *regs));
 
 enum gate { INTERRUPT_GATE = 14, TRAP_GATE = 15 };
 
@@ -267,7 +267,7 @@ void finish_stage(struct kvm_vcpu *vcpu);
 void __attribute__((noreturn)) fail_on_exit(struct kvm_vcpu *vcpu);
 
 const struct event_log *read_log(struct kvm_vcpu *vcpu);
-const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr);
+const struct event_regs *nmi_nr(const struct event_log *log, unsigned int nr);
 
 /* So many NMIs and nothing else came, each where guest_stop() has stopped. */
 void check_nmis_at_stop(struct kvm_vcpu *vcpu, unsigned int nr);

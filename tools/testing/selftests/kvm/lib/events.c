@@ -8,7 +8,7 @@ static uint64_t tf_rf(void)
 	return on_qemu_tcg() ? RFLAGS_TF : RFLAGS_TF | RFLAGS_RF;
 }
 
-static bool as_expected(const struct guest_regs *event,
+static bool as_expected(const struct event_regs *event,
 			const struct expected_event *want)
 {
 	return event->vector == want->vector &&
@@ -49,10 +49,10 @@ void check_events_at(struct kvm_vcpu *vcpu, const struct expected_event *want,
 		fail_events(log, want, nr, file, line);
 }
 
-const struct guest_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector)
+const struct event_regs *only_event(struct kvm_vcpu *vcpu, uint64_t vector)
 {
 	const struct event_log *log = read_log(vcpu);
-	const struct guest_regs *found = NULL;
+	const struct event_regs *found = NULL;
 	unsigned int i;
 
 	for (i = 0; i < log->nr && i < EVENT_LOG_SIZE; i++) {

@@ -6,9 +6,9 @@
 #include "nmi_test.h"
 
 struct event_log guest_log;
-void (*guest_on_event)(struct guest_regs *regs);
+void (*guest_on_event)(struct event_regs *regs);
 
-void stop_in_first_handler(struct guest_regs *regs)
+void stop_in_first_handler(struct event_regs *regs)
 {
 	if (regs->vector != NMI_VECTOR || guest_log.nr_nmis > 1)
 		return;
@@ -21,7 +21,7 @@ static bool in_nmi_entry(uint64_t rip)
 	return rip >= (uint64_t)event_entry_2 && rip < (uint64_t)event_end_2;
 }
 
-void guest_event(struct guest_regs *regs)
+void guest_event(struct event_regs *regs)
 {
 	bool is_nmi = regs->vector == NMI_VECTOR;
 

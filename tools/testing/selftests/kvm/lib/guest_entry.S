@@ -9,7 +9,7 @@
  * Each vector has a whole body of its own: an address between event_entry_2 and
  * event_end_2 belongs to the NMI handler and to nothing else, which is how a
  * nested NMI is recognised even at its very first or last instruction. The
- * layout on the stack is struct guest_regs.
+ * layout on the stack is struct event_regs.
  */
 .macro event_body vector, has_error
 	.globl event_entry_\vector

@@ -81,7 +81,7 @@ void put_in_shadow(struct kvm_vcpu *vcpu, uint8_t shadow)
 	vcpu_events_set(vcpu, &events);
 }
 
-void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs))
+void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct event_regs *regs))
 {
 	struct kvm_regs regs;
 
@@ -104,7 +104,7 @@ void init_events(struct kvm_vcpu *vcpu, void (*on_event)(struct guest_regs *regs
 }
 
 struct kvm_vcpu *create_vm(void (*guest)(void),
-			   void (*on_event)(struct guest_regs *regs))
+			   void (*on_event)(struct event_regs *regs))
 {
 	struct kvm_vcpu *vcpu;
 
@@ -179,7 +179,7 @@ void fail_on_exit(struct kvm_vcpu *vcpu)
 static void fail_nested(struct kvm_vcpu *vcpu)
 {
 	const struct event_log *log = read_log(vcpu);
-	const struct guest_regs *nmi;
+	const struct event_regs *nmi;
 
 	print_position(vcpu);
 	if (log->nr > EVENT_LOG_SIZE)
@@ -240,7 +240,7 @@ const struct event_log *read_log(struct kvm_vcpu *vcpu)
 	return &guest_log;
 }
 
-const struct guest_regs *nmi_nr(const struct event_log *log, unsigned int nr)
+const struct event_regs *nmi_nr(const struct event_log *log, unsigned int nr)
 {
 	unsigned int i, seen = 0;
 

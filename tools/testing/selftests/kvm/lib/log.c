@@ -36,7 +36,7 @@ static void log_events(const struct event_log *log)
 	if (log->nr < nr_logged)
 		nr_logged = 0;
 	for (; nr_logged < log->nr && nr_logged < EVENT_LOG_SIZE; nr_logged++) {
-		const struct guest_regs *event = &log->event[nr_logged];
+		const struct event_regs *event = &log->event[nr_logged];
 
 		log_line("vector %lu error 0x%lx rip 0x%lx cs 0x%lx rflags 0x%lx rsp 0x%lx",
 			 event->vector, event->error, event->rip, event->cs,

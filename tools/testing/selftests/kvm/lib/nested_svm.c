@@ -106,7 +106,7 @@ void l2_end(void)
 /* --- host side ---------------------------------------------------------- */
 
 struct kvm_vcpu *create_l1(void (*l1)(void), const struct l2_start *start,
-			   void (*on_event)(struct guest_regs *regs))
+			   void (*on_event)(struct event_regs *regs))
 {
 	struct kvm_vcpu *vcpu = create_vm(l1, on_event);
 	vm_vaddr_t gva;

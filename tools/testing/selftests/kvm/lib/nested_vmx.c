@@ -41,7 +41,7 @@ const struct vmx_exit *run_vmx_l2(void)
 /* --- host side ---------------------------------------------------------- */
 
 struct kvm_vcpu *create_vmx_l1(void (*l1)(void), uint32_t pin_controls,
-			       void (*on_event)(struct guest_regs *regs))
+			       void (*on_event)(struct event_regs *regs))
 {
 	struct kvm_vcpu *vcpu = create_vm(l1, on_event);
 	vm_vaddr_t gva;

@@ -25,7 +25,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static struct kvm_vcpu *run_to_handler(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_handler(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
@@ -79,7 +79,7 @@ static void comes_after_iret_irqs_off(void)
 }
 
 /* Port, CPUID, MSR and memory that KVM has to map first: all of them exits. */
-static void on_nmi_with_exits(struct guest_regs *regs)
+static void on_nmi_with_exits(struct event_regs *regs)
 {
 	uint32_t eax = 0, ebx, ecx = 0, edx;
 
@@ -166,7 +166,7 @@ static void lone_nmi_leaves_window_open(void)
 /* On a CPU any IRET ends blocking, also that of an exception in the handler. */
 extern char after_int3[];
 
-static void on_event_int3(struct guest_regs *regs)
+static void on_event_int3(struct event_regs *regs)
 {
 	if (regs->vector != NMI_VECTOR || guest_log.nr_nmis > 1)
 		return;

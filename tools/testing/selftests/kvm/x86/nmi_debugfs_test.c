@@ -30,7 +30,7 @@ static void guest(void)
 	}
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	guest_stage(STAGE_HANDLER);
 	guest_stage(STAGE_HANDLER_END);
@@ -172,7 +172,7 @@ static const struct expected *want(void)
 	return &expected[nmi_path()];
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
@@ -400,7 +400,7 @@ static void read_injection(const char *instance, char *event, size_t size)
 static void injection_is_recorded(void)
 {
 	char instance[64], path[128], event[512], text[512];
-	const struct guest_regs *nmi;
+	const struct event_regs *nmi;
 	struct kvm_vcpu *vcpu;
 
 	snprintf(instance, sizeof(instance), TRACEFS "/instances/nmi_test-%d", getpid());

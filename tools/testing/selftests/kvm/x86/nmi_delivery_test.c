@@ -63,7 +63,7 @@ static void frame(void)
 {
 	const uint64_t all = RFLAGS_FIXED | RFLAGS_IF | RFLAGS_CF | RFLAGS_DF | RFLAGS_OF;
 	struct kvm_vcpu *vcpu = run_to_ready(all);
-	const struct guest_regs *nmi;
+	const struct event_regs *nmi;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 

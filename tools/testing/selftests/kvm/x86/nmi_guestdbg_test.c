@@ -23,13 +23,13 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
 		guest_stage(STAGE_HANDLER);
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *regs))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *regs))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 

@@ -42,7 +42,7 @@ static void guest(void)
 }
 
 /* The exits before the end of the first stage come at the injection. */
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;
@@ -52,7 +52,7 @@ static void on_nmi(struct guest_regs *regs)
 }
 
 /* From the injection on, without any exit but those that are looked for. */
-static void on_nmi_at_once(struct guest_regs *regs)
+static void on_nmi_at_once(struct event_regs *regs)
 {
 	spin();
 	guest_stage(STAGE_HANDLER_END);
@@ -68,7 +68,7 @@ static unsigned int host_nmis(void)
 	return count;
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 

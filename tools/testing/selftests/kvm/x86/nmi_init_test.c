@@ -38,7 +38,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	guest_stage(STAGE_HANDLER);
 	x2apic_write_reg(APIC_ICR, APIC_DM_INIT | APIC_INT_ASSERT);

@@ -35,7 +35,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
 		guest_stage(STAGE_HANDLER);
@@ -76,7 +76,7 @@ static void host_page_missing_alone(void)
  * place: with vNMI its IRET is the one that opens the window, and an NMI in
  * front of the first one would look like a nested one.
  */
-static void on_event_bad_cs(struct guest_regs *regs)
+static void on_event_bad_cs(struct event_regs *regs)
 {
 	uint64_t *nmi_frame = (uint64_t *)regs->rsp;
 
@@ -137,7 +137,7 @@ static void gp_frame(void)
 /* The guest's own page tables lack the frame's page when the IRET runs. */
 static uint64_t *frame_pte;	/* in the guest, where its page tables are mapped */
 
-static void on_event_no_page(struct guest_regs *regs)
+static void on_event_no_page(struct event_regs *regs)
 {
 	if (regs->vector == PF_VECTOR) {
 		*frame_pte |= 1;
@@ -194,7 +194,7 @@ static void guest_with_apic(void)
 	guest();
 }
 
-static void on_irq_in_handler(struct guest_regs *regs)
+static void on_irq_in_handler(struct event_regs *regs)
 {
 	on_nmi(regs);
 	if (regs->vector == IRQ_VECTOR) {

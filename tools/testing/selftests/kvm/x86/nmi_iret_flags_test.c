@@ -42,7 +42,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_db(struct guest_regs *regs)
+static void on_db(struct event_regs *regs)
 {
 	dr6_seen[nr_dbs++ % EVENT_LOG_SIZE] = read_dr6();
 	write_dr6(DR6_NONE);
@@ -52,7 +52,7 @@ static void on_db(struct guest_regs *regs)
 		regs->rflags |= RFLAGS_RF;
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == DB_VECTOR) {
 		on_db(regs);

@@ -21,7 +21,7 @@
 #define END_OF_CANONICAL 0x800000000000ul
 #define NO_PAGE		0x7fff00000000ul
 
-static struct guest_regs bad;	/* what the first NMI's frame gets, 0: as it is */
+static struct event_regs bad;	/* what the first NMI's frame gets, 0: as it is */
 uint64_t bad_rsp;		/* of the first NMI's handler */
 uint32_t nr_bad_irets;
 
@@ -39,7 +39,7 @@ static void put_bad(uint64_t *field, uint64_t value)
 }
 
 /* The frame below the fault's is beyond repair: report from the handler. */
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == BP_VECTOR)
 		return;
@@ -89,7 +89,7 @@ static bool fault_opens(void)
 static void check_fault(struct kvm_vcpu *vcpu, uint64_t vector, char *entry,
 			char *rip, uint64_t error, uint64_t tf)
 {
-	const struct guest_regs *fault;
+	const struct event_regs *fault;
 
 	run_through_handler(vcpu, true);
 	fault = only_event(vcpu, vector);

@@ -23,7 +23,7 @@
 #define LOW_PAGE	0x1000ul	/* below KVM_UTIL_MIN_VADDR */
 
 extern char low_target[], target_end[];
-static struct guest_regs target;	/* of the first NMI's IRET */
+static struct event_regs target;	/* of the first NMI's IRET */
 uint32_t nr_direct_nmis;	/* those that the handlers below have taken */
 
 static void guest(void)
@@ -34,7 +34,7 @@ static void guest(void)
 }
 
 /* From wherever the target was, go on in the kernel. */
-static void go_home(struct guest_regs *regs)
+static void go_home(struct event_regs *regs)
 {
 	regs->rip = (uint64_t)target_end;
 	regs->cs = guest_log.event[0].cs;
@@ -43,7 +43,7 @@ static void go_home(struct guest_regs *regs)
 	regs->rflags = RFLAGS_FIXED;
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == DB_VECTOR)
 		go_home(regs);
@@ -89,7 +89,7 @@ static void run_with_target(struct kvm_vcpu *vcpu, bool second_nmi)
 
 static void check_target(struct kvm_vcpu *vcpu)
 {
-	const struct guest_regs *nmi;
+	const struct event_regs *nmi;
 
 	run_with_target(vcpu, true);
 	nmi = nmi_nr(read_log(vcpu), 2);
@@ -106,7 +106,7 @@ static void aim_at_user_mode(struct kvm_vcpu *vcpu, uint64_t rflags)
 	memcpy(map_user_page(vcpu, USER_PAGE), low_target, target_end - low_target);
 	set_rsp0(vcpu, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
 
-	target = (struct guest_regs) {
+	target = (struct event_regs) {
 		.rip = USER_PAGE, .cs = USER_CS, .ss = USER_SS,
 		.rsp = USER_PAGE + getpagesize(), .rflags = rflags,
 	};
@@ -152,7 +152,7 @@ static void aim_at_segment(struct kvm_vcpu *vcpu, uint64_t cs, uint64_t ss)
 
 	vcpu_sregs_get(vcpu, &sregs);
 	vcpu_regs_get(vcpu, &regs);
-	target = (struct guest_regs) {
+	target = (struct event_regs) {
 		.rip = (uint64_t)low_target, .cs = cs, .rsp = regs.rsp - 0x400,
 		.ss = ss ?: sregs.ds.selector, .rflags = RFLAGS_FIXED | RFLAGS_CF,
 	};
@@ -224,7 +224,7 @@ asm(".pushsection .text\n"
 	".popsection");
 
 /* What the second NMI interrupts would never end. */
-static void on_event_break_out(struct guest_regs *regs)
+static void on_event_break_out(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR)
 		regs->rip = (uint64_t)target_end;

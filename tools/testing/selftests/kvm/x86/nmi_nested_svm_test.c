@@ -46,7 +46,7 @@ static void l1_injects(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_vmmcall(struct guest_regs *regs)
+static void on_nmi_vmmcall(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis == 1)
 		vmmcall();

@@ -62,7 +62,7 @@ static void l1_injects(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_vmcall(struct guest_regs *regs)
+static void on_nmi_vmcall(struct event_regs *regs)
 {
 	vmcall();
 }

@@ -33,7 +33,7 @@ static void l2_stops_and_returns(void)
 	l2_iret();
 }
 
-static void l2_vmmcall(struct guest_regs *regs)
+static void l2_vmmcall(struct event_regs *regs)
 {
 	vmmcall();
 }
@@ -108,7 +108,7 @@ static void l1_takes_nmis(void)
 }
 
 /* The first NMI is L1's, and its handler runs L2. */
-static void l2_in_handler(struct guest_regs *regs)
+static void l2_in_handler(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;
@@ -284,7 +284,7 @@ static void db_of_l2(void)
 		.exceptions = 1u << DB_VECTOR,
 	};
 	struct kvm_vcpu *vcpu = create_l1(l1_runs_l2_once, &start, NULL);
-	const struct guest_regs *nmi;
+	const struct event_regs *nmi;
 
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_exits(vcpu, 1)[0].code, SVM_EXIT_EXCP_BASE + DB_VECTOR);

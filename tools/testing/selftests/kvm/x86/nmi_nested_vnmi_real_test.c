@@ -78,7 +78,7 @@ static void l1_takes_nmis(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;
@@ -93,7 +93,7 @@ static const struct l2_start start = {
 };
 
 static struct kvm_vcpu *create(void (*guest)(void),
-			       void (*on_event)(struct guest_regs *regs))
+			       void (*on_event)(struct event_regs *regs))
 {
 	const uint16_t vector[2] = { real_handler - real_code, CODE >> 4 };
 	struct kvm_vcpu *vcpu;

@@ -43,7 +43,7 @@ struct cell {
 static enum look look;
 
 /* The bits are looked at in each handler, by L1 or by the host. */
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (look == LOOK_EXIT)
 		vmmcall();

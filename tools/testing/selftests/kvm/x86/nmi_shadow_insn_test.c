@@ -25,7 +25,7 @@ extern char shadow_end[];
 static uint32_t nr_dbs;
 static uint64_t dr6_seen[EVENT_LOG_SIZE];
 static uint64_t fixup;	/* where to go on behind a fault, 0: do not care */
-static struct guest_regs home;	/* where from user mode */
+static struct event_regs home;	/* where from user mode */
 
 static void guest(void)
 {
@@ -33,7 +33,7 @@ static void guest(void)
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == DB_VECTOR) {
 		dr6_seen[nr_dbs++ % EVENT_LOG_SIZE] = read_dr6();

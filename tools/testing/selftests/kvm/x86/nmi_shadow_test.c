@@ -68,7 +68,7 @@ static void mov_ss_irqs_off(void)
 	check_one_instruction_later(RFLAGS_FIXED, KVM_X86_SHADOW_INT_MOV_SS);
 }
 
-static void sti(void)
+static void sti_shadow(void)
 {
 	check_one_instruction_later(RFLAGS_FIXED | RFLAGS_IF, KVM_X86_SHADOW_INT_STI);
 }
@@ -156,7 +156,7 @@ static void guest_ud2(void)
 }
 
 /* The #UD handler cannot return; the frame is all that is of interest. */
-static void on_ud(struct guest_regs *regs)
+static void on_ud(struct event_regs *regs)
 {
 	if (regs->vector == UD_VECTOR)
 		guest_stage(STAGE_END);
@@ -178,7 +178,7 @@ static void invalid_opcode(void)
 static const struct test_case cases[] = {
 	{ "with IRQs on, an NMI in a MOV SS shadow comes one instruction later", mov_ss_irqs_on },
 	{ "with IRQs off, an NMI in a MOV SS shadow comes one instruction later", mov_ss_irqs_off },
-	{ "an NMI in an STI shadow comes one instruction later", sti },
+	{ "an NMI in an STI shadow comes one instruction later", sti_shadow },
 	{ "an NMI between STI and HLT comes behind the HLT", sti_hlt },
 	{ "an NMI between STI and CLI comes behind the CLI", sti_cli },
 	{ "PUSHF in the shadow pushes the guest's own flags", pushf },

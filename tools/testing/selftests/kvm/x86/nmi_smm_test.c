@@ -81,7 +81,7 @@ static void guest(void)
 }
 
 static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
-					  void (*handler)(struct guest_regs *))
+					  void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
@@ -90,7 +90,7 @@ static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
 	return vcpu;
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
 {
 	return run_to_ready_with(smm_code, smm_code_end, handler);
 }

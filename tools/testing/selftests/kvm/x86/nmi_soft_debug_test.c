@@ -74,14 +74,14 @@ static void guest(void)
 }
 
 /* #DB: note DR6 and clear it, as kernels do; step over what was fault-like. */
-static void note_db(struct guest_regs *regs)
+static void note_db(struct event_regs *regs)
 {
 	MOV_FROM_DR(6, db_dr6[nr_db++ % NR_DB]);
 	MOV_TO_DR(6, DR6_NONE);
 	regs->rflags |= RFLAGS_RF;
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == DB_VECTOR)
 		note_db(regs);
@@ -89,7 +89,7 @@ static void on_event(struct guest_regs *regs)
 		guest_stage(STAGE_HANDLER);
 }
 
-static void on_event_reads(struct guest_regs *regs)
+static void on_event_reads(struct event_regs *regs)
 {
 	on_event(regs);
 	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
@@ -99,7 +99,7 @@ static void on_event_reads(struct guest_regs *regs)
 /* Sets breakpoints in the handler, which had none before. */
 static struct dr_values set_in_handler;
 
-static void on_event_sets(struct guest_regs *regs)
+static void on_event_sets(struct event_regs *regs)
 {
 	on_event(regs);
 	if (regs->vector != NMI_VECTOR || guest_log.nr_nmis > 1)
@@ -119,7 +119,7 @@ static void use(struct dr_values *v, int slot, void *address, uint64_t dr7)
 static const struct dr_values no_breakpoints = { .dr6 = DR6_NONE, .dr7 = DR7_NONE };
 
 /* One NMI at place_next, a second in its handler. */
-static struct kvm_vcpu *interrupt_places(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *interrupt_places(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
@@ -264,7 +264,7 @@ static void all_four_set_by_handler(void)
 }
 
 /* DR7.GD makes the handler's own MOV DR fault, ours must not end that. */
-static void on_event_gd(struct guest_regs *regs)
+static void on_event_gd(struct event_regs *regs)
 {
 	uint64_t value;
 
@@ -295,7 +295,7 @@ static void general_detect(void)
  * returned by then, although the next instruction it executes is the #DB
  * handler's first; #DB traps come before NMIs.
  */
-static void on_event_watches_frame(struct guest_regs *regs)
+static void on_event_watches_frame(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
 		MOV_TO_DR(1, (uint64_t)&regs->rip);

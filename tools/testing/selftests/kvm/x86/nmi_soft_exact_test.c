@@ -109,7 +109,7 @@ static void guest_row(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_row(struct guest_regs *regs)
+static void on_nmi_row(struct event_regs *regs)
 {
 	if (!nmis)
 		start = rdtsc();
@@ -195,7 +195,7 @@ static void guest_once(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_sti(struct guest_regs *regs)
+static void on_nmi_sti(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;

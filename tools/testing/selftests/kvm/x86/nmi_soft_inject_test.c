@@ -24,7 +24,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR && guest_log.nr_nmis == 1)
 		guest_stage(STAGE_HANDLER);

@@ -52,7 +52,7 @@ static void l1_injects(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_vmcall(struct guest_regs *regs)
+static void on_nmi_vmcall(struct event_regs *regs)
 {
 	vmcall();
 }
@@ -65,7 +65,7 @@ static void l1_is_interrupted(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_runs_l2(struct guest_regs *regs)
+static void on_nmi_runs_l2(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;

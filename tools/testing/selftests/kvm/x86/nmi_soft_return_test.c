@@ -60,12 +60,12 @@ static void wait_for_second(void)
 		guest_stage(STAGE_HANDLER);
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	wait_for_second();
 }
 
-static void on_nmi_call(struct guest_regs *regs)
+static void on_nmi_call(struct event_regs *regs)
 {
 	uint64_t rsp = saved_rsp;
 	uint32_t i;
@@ -76,14 +76,14 @@ static void on_nmi_call(struct guest_regs *regs)
 	saved_rsp = rsp;
 }
 
-static void on_nmi_move(struct guest_regs *regs)
+static void on_nmi_move(struct event_regs *regs)
 {
 	wait_for_second();
 	if (guest_log.nr_nmis == 1)
 		regs->rip = (uint64_t)visit_moved;
 }
 
-static void on_nmi_switch(struct guest_regs *regs)
+static void on_nmi_switch(struct event_regs *regs)
 {
 	wait_for_second();
 	if (guest_log.nr_nmis == 1)
@@ -101,7 +101,7 @@ static void send_two(struct kvm_vcpu *vcpu)
 	run_to(vcpu, STAGE_END);
 }
 
-static struct kvm_vcpu *interrupt_guest(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *interrupt_guest(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
@@ -179,7 +179,7 @@ static void guest_reports(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_report(struct guest_regs *regs)
+static void on_nmi_report(struct event_regs *regs)
 {
 	wait_for_second();
 	if (guest_log.nr_nmis == 1)
@@ -187,7 +187,7 @@ static void on_nmi_report(struct guest_regs *regs)
 }
 
 static struct kvm_vcpu *run_to_passing(void (*code)(void),
-				       void (*handler)(struct guest_regs *))
+				       void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(code, handler);
 
@@ -221,7 +221,7 @@ static void guest_watches_report(void)
 	guest_reports();
 }
 
-static void on_event_report(struct guest_regs *regs)
+static void on_event_report(struct event_regs *regs)
 {
 	if (regs->vector == DB_VECTOR)
 		regs->rflags |= RFLAGS_RF;
@@ -363,7 +363,7 @@ static void run_to_mmio(struct kvm_vcpu *vcpu)
 static void rep_memory(void)
 {
 	struct kvm_vcpu *vcpu = create_rep(1);
-	const struct guest_regs *first;
+	const struct event_regs *first;
 
 	require_exact();
 	run_to_mmio(vcpu);
@@ -378,7 +378,7 @@ static void rep_memory(void)
 static void rep_mmio(void)
 {
 	struct kvm_vcpu *vcpu = create_rep(8);
-	const struct guest_regs *first, *second;
+	const struct event_regs *first, *second;
 	int i;
 
 	require_exact();

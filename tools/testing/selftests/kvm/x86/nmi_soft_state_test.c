@@ -30,7 +30,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi(struct guest_regs *regs)
+static void on_nmi(struct event_regs *regs)
 {
 	end = rdtsc();
 	nmis = guest_log.nr_nmis;
@@ -232,7 +232,7 @@ static void restored_then_spins(void)
 }
 
 /* The second NMI hits the first handler, which has halted. */
-static void on_nmi_halt(struct guest_regs *regs)
+static void on_nmi_halt(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1) {
 		end = rdtsc();

@@ -33,7 +33,7 @@ static void begin_stay(void)
 	spin_start = rdtsc();
 }
 
-static void on_nmi_spin(struct guest_regs *regs)
+static void on_nmi_spin(struct event_regs *regs)
 {
 	nmis = guest_log.nr_nmis;
 	if (nmis == 1) {
@@ -45,7 +45,7 @@ static void on_nmi_spin(struct guest_regs *regs)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_halt(struct guest_regs *regs)
+static void on_nmi_halt(struct event_regs *regs)
 {
 	nmis = guest_log.nr_nmis;
 	if (nmis == 1) {
@@ -57,7 +57,7 @@ static void on_nmi_halt(struct guest_regs *regs)
 	guest_stage(STAGE_END);
 }
 
-static struct kvm_vcpu *run_to_handler(void (*handler)(struct guest_regs *),
+static struct kvm_vcpu *run_to_handler(void (*handler)(struct event_regs *),
 				       unsigned int limit_ms)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
@@ -70,7 +70,7 @@ static struct kvm_vcpu *run_to_handler(void (*handler)(struct guest_regs *),
 	return vcpu;
 }
 
-static void check_timeout(void (*handler)(struct guest_regs *))
+static void check_timeout(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = run_to_handler(handler, 0);
 	int log = open_kernel_log();

@@ -40,7 +40,7 @@ static void guest(void)
 }
 
 /* The second NMI hits the first handler, which stays. */
-static void on_nmi_stay(struct guest_regs *regs)
+static void on_nmi_stay(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1) {
 		end = rdtsc();
@@ -127,7 +127,7 @@ asm(".pushsection .rodata\n"
     ".code64\n"
     ".popsection\n");
 
-static void on_nmi_smm(struct guest_regs *regs)
+static void on_nmi_smm(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis > 1)
 		return;

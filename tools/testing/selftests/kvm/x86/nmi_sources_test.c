@@ -24,7 +24,7 @@ extern char after_send[];
 static volatile uint32_t released;	/* written by the handler, ends the spin */
 static uint32_t sends;
 
-static void on_nmi_release(struct guest_regs *regs)
+static void on_nmi_release(struct event_regs *regs)
 {
 	released = guest_log.nr_nmis;
 }
@@ -83,7 +83,7 @@ static void self_xapic(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 }
 
-static void on_nmi_send_again(struct guest_regs *regs)
+static void on_nmi_send_again(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis == 1) {
 		send_self_x2apic();

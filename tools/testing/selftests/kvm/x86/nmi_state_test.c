@@ -23,7 +23,7 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct guest_regs *))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 

@@ -55,7 +55,7 @@ static void guest_dense(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_at_hlt(struct guest_regs *regs)
+static void on_nmi_at_hlt(struct event_regs *regs)
 {
 	if (regs->vector != NMI_VECTOR)
 		return;
@@ -69,7 +69,7 @@ static void on_nmi_at_hlt(struct guest_regs *regs)
 	}
 }
 
-static void on_nmi_dense(struct guest_regs *regs)
+static void on_nmi_dense(struct event_regs *regs)
 {
 	if (regs->vector != NMI_VECTOR)
 		return;
@@ -133,7 +133,7 @@ static void shadow_is_loaded(void)
 	CHECK(survives, "no shadow at an exit in front of the instruction in it");
 }
 
-static void run(void (*guest)(void), void (*on_nmi)(struct guest_regs *regs),
+static void run(void (*guest)(void), void (*on_nmi)(struct event_regs *regs),
 		uint64_t nr, uint64_t forgetful)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi);

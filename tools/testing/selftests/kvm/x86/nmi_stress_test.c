@@ -207,7 +207,7 @@ static void on_nmi(void)
 		guest_send_nmi_to_self();
 }
 
-static void on_event(struct guest_regs *regs)
+static void on_event(struct event_regs *regs)
 {
 	if (regs->vector == NMI_VECTOR) {
 		on_nmi();

@@ -70,7 +70,7 @@ static void send_self_nmi(void)
 	x2apic_write_reg(APIC_ICR, SELF_NMI);
 }
 
-static void on_nmi_send_next(struct guest_regs *regs)
+static void on_nmi_send_next(struct event_regs *regs)
 {
 	if (guest_log.nr_nmis < nr_nmis)
 		send_self_nmi();
@@ -97,7 +97,7 @@ static void guest_one_by_one(void)
  * The one exit that an NMI costs is the write to the APIC that sends it. That the
  * trace has the guest's port access says that it would have the others, too.
  */
-static void check_cost(void (*guest)(void), void (*on_event)(struct guest_regs *),
+static void check_cost(void (*guest)(void), void (*on_event)(struct event_regs *),
 		       uint32_t nr)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
@@ -143,7 +143,7 @@ static void guest_stops(void)
 	guest_stage(STAGE_END);
 }
 
-static void on_nmi_stop(struct guest_regs *regs)
+static void on_nmi_stop(struct event_regs *regs)
 {
 	guest_stage(STAGE_HANDLER);
 }
