@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What selftests/kvm/x86/nmi_cost.c prints, what its rows mean to a reader, and
-how much more than the distribution's module ours may cost in each."""
+how much ours may cost in each: measured against that of the distribution's modules
+which does best there."""
 
 import re
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ ROWS = {
     "ten-thousand": "one of 10,000 in a row, from its sending to its return",
 }
 
-# (host, row): how many times the distribution's ticks may be taken.
+# (host, row): how many times the ticks of the best of the distribution's may be taken.
 LIMITS = {("amd", "lone"): 0.45, ("amd", "pair"): 0.75}
 PLAIN_LIMIT = 1.01
 LIMIT = 1.0
@@ -26,8 +27,8 @@ LIMIT = 1.0
 # second of Bochs's 40,000,000 instructions.
 TICKS_LIMITS = {("intel-soft", "pair-irqs-off"): 4000}
 
-# Of the ticks, by how much two boots may differ: one host in another does not repeat
-# to the instruction, the others do.
+# Of the ticks, by how much two boots may differ, and so what counts as equal: one host
+# in another does not repeat to the instruction, the others do.
 REPEATS_TO = {"amd-vnmi": 0.001}
 
 # What a row cannot do without: its own CPUID, HLT or writes of the ICR, and the
@@ -37,7 +38,14 @@ NO_EXTRA_EXITS = "amd-vnmi"
 
 # Said below the table, where a host has such a row. It is the reason that the row
 # may miss its limit.
+LENT_ANEW = ("a V_NMI that the CPU has not taken is taken back at each exit, so that user space, a halting vCPU and "
+             "nested virtualization see it, and lent again")
 REMARKS = {
+    ("amd-vnmi", "irq-behind"):
+        "6.12 injects the IRQ and leaves the NMI to the CPU, which takes it inside the IRQ's handler: the wrong "
+        "order, and so no exit; here the IRQ waits for its window",
+    ("amd-vnmi", "ten-in-handler"): LENT_ANEW,
+    ("amd-vnmi", "ten-thousand"): LENT_ANEW,
     ("intel-soft", "lone-irqs-off"):
         "no window opens by itself where IRQs are off: one exit tells the very instruction to which "
         "the handler returned",
@@ -73,37 +81,51 @@ def parse(line):
     return words[1], Cost(problem=" ".join(words[2:]))
 
 
-def ratio(ours, stock):
-    """Ours to the distribution's; None where there is nothing to compare."""
-    if ours == stock:
+def best(rivals):
+    """The one of the distribution's costs to compare with, None if none of them has figures."""
+    return min((cost for cost in rivals if not cost.problem), key=lambda cost: cost.ticks, default=None)
+
+
+def rivals(modules, row):
+    """The costs of a row of all modules but ours; modules: {module: {row: Cost}}"""
+    return [rows[row] for module, rows in modules.items() if module != "ours"]
+
+
+def ratio(ours, other):
+    """Ours to the other's ticks; None where there is nothing to compare."""
+    if not other or ours.problem or other.problem:
+        return None
+    if ours.ticks == other.ticks:
         return 1.0
-    return ours / stock if stock else None
+    return ours.ticks / other.ticks if other.ticks else None
 
 
 def limit(host, row):
     return LIMITS.get((host, row), PLAIN_LIMIT if row == "plain-exit" else LIMIT)
 
 
-def over_limit(host, row, ours, stock):
+def over_limit(host, row, modules):
     """Why the costs of ours are not good enough, "" if they are."""
+    ours = modules["ours"][row]
     if ours.problem:
         return ours.problem
     if host == NO_EXTRA_EXITS and ours.exits > NEEDED_EXITS.get(row, 0):
         return f"{ours.exits} exits, {NEEDED_EXITS.get(row, 0)} would do"
     if ours.ticks > TICKS_LIMITS.get((host, row), ours.ticks):
         return f"{ours.ticks} ticks, wanted {TICKS_LIMITS[host, row]}"
-    if stock.problem:
+    other = best(rivals(modules, row))
+    if not other:
         return ""
-    if ours.exits > stock.exits:
-        return f"{ours.exits} exits, the distribution's takes {stock.exits}"
-    if ours.ticks > stock.ticks * limit(host, row):
-        return f"{ours.ticks / stock.ticks:.3f} of the distribution's ticks, wanted {limit(host, row):.2f}"
+    if ours.exits > other.exits:
+        return f"{ours.exits} exits, the best of the distribution's takes {other.exits}"
+    if ours.ticks > other.ticks * (limit(host, row) + REPEATS_TO.get(host, 0)):
+        return f"{ours.ticks / other.ticks:.3f} of the best's ticks, wanted {limit(host, row):.2f}"
     return ""
 
 
 def target(host, row):
     """What is wanted of a row, in words."""
-    wanted = [f"at most {limit(host, row):.2f} of the distribution's ticks"]
+    wanted = [f"at most {limit(host, row):.2f} of the best's ticks"]
     if (host, row) in TICKS_LIMITS:
         wanted.append(f"at most {TICKS_LIMITS[host, row]} ticks (0.0001 s)")
     if host == NO_EXTRA_EXITS:
@@ -114,7 +136,7 @@ def target(host, row):
 def verdicts(host, modules):
     """(row, over, reason): every row that missed its target; no reason is nobody's excuse."""
     for row in ROWS:
-        over = over_limit(host, row, modules["ours"][row], modules["stock"][row])
+        over = over_limit(host, row, modules)
         if over:
             yield row, over, REMARKS.get((host, row), "")
 

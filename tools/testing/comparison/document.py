@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The comparison for readers: the whole of it for Documentation, and two short
-tables for README."""
+"""The comparison for readers: the whole of it for Documentation, and short tables
+for whoever writes about it."""
 
 from comparison import costs, table
 
@@ -43,11 +43,12 @@ def rst(names, text):
     yield ""
     for module, name in names.items():
         yield f"* {module}: {name}"
+    yield ""
+    yield "A ratio is ours to the best of the others on that row."
     if len(names) > 2:
-        yield ""
         yield "The last is another kernel with a kvm.ko of its own, whose plain exits take another time"
-        yield "as well: it has no ratio. On ``amd-vnmi`` it runs on the vNMI that our module emulates"
-        yield "in the host below, as ours does."
+        yield "as well. On ``amd-vnmi`` it runs on the vNMI that our module emulates in the host below,"
+        yield "as ours does."
     yield ""
     yield ".. image:: compare.svg"
     yield ""
@@ -94,14 +95,16 @@ def figure(cost):
 
 
 def cost_table(hosts):
+    """All modules of a row in one cell, the last of them ours, and the ratio to the best of the others."""
     yield "| | " + " | ".join(f"`{host}`" for host in hosts) + " |"
     yield "|---" * (1 + len(hosts)) + "|"
     for row, text in costs.ROWS.items():
         cells = []
         for modules in hosts.values():
-            stock, ours = modules["stock"][row], modules["ours"][row]
-            ratio = table.quotient(ours, stock, "ticks")
-            cells.append(f"{figure(stock)} → {figure(ours)}" + (f" **{ratio}**" if ratio else ""))
+            ours = modules["ours"][row]
+            ratio = table.quotient(costs.ratio(ours, costs.best(costs.rivals(modules, row))))
+            cells.append(", ".join(map(figure, costs.rivals(modules, row))) + f" → {figure(ours)}" +
+                         (f" **{ratio}**" if ratio else ""))
         yield f"| {text} | " + " | ".join(cells) + " |"
     for host in hosts:
         for (where, row), remark in costs.REMARKS.items():
@@ -111,11 +114,12 @@ def cost_table(hosts):
 
 
 def markdown(names, columns, rows, hosts):
-    """The tables for README."""
+    """How many claims hold where, what fails where, and the costs."""
     yield from conformance_summary(names, columns, rows)
     yield ""
     yield from failures(columns, rows)
     yield ""
-    yield "Ticks (instructions of the emulated host) and VM exits, the distribution's → ours, **ratio of ticks**:"
+    others = " and ".join(name for module, name in names.items() if module != "ours")
+    yield f"Ticks (instructions of the emulated host) and VM exits, {others} → ours, **ratio to the best's ticks**:"
     yield ""
     yield from cost_table(hosts)

@@ -119,28 +119,24 @@ def number(cost, name):
     return cost.problem.split(" ")[0].rstrip(",:") if cost.problem else str(getattr(cost, name))
 
 
-def quotient(ours, stock, name):
-    value = None if ours.problem or stock.problem else costs.ratio(getattr(ours, name), getattr(stock, name))
+def quotient(value):
     return "" if value is None else f"{value:.2f}"
 
 
 def cost_lines(host, modules):
-    """One host; modules: {module: {row: Cost}}."""
-    stock, ours = modules["stock"], modules["ours"]
-    others = [module for module in modules if module not in ("stock", "ours")]
-    headings = [f"{word:>7}" for word in ("stock", "ours", "ratio", *others)]
-    yield f"{host:66}" + "  ".join(f"{name:{7 * len(headings)}}" for name in ("  exits", "  ticks")).rstrip()
-    yield f"{'':66}" + "  ".join(["".join(headings)] * 2)
+    """One host; modules: {module: {row: Cost}}. The ratio is that to the best of the others."""
+    others = [module for module in modules if module != "ours"]
+    headings = [f"{word:>7}" for word in (*others, "ours")]
+    yield f"{host:66}" + f"{'  exits':{7 * len(headings)}}    ticks"
+    yield f"{'':66}" + "".join(headings) + "  " + "".join(headings) + "  ratio"
     remarks = []
     for row, text in costs.ROWS.items():
-        a, b = stock[row], ours[row]
-        figures = "  ".join(
-            "".join(f"{word:>7}" for word in (number(a, name), number(b, name), quotient(b, a, name),
-                                              *(number(modules[other][row], name) for other in others)))
-            for name in ("exits", "ticks"))
-        over = costs.over_limit(host, row, b, a)
+        figures = "  ".join("".join(f"{number(modules[module][row], name):>7}" for module in (*others, "ours"))
+                            for name in ("exits", "ticks"))
+        ratio = quotient(costs.ratio(modules["ours"][row], costs.best(costs.rivals(modules, row))))
+        over = costs.over_limit(host, row, modules)
         remark = costs.REMARKS.get((host, row))
-        yield f"{text:66}{figures}" + ("  !" if over else "") + ("  *" if remark else "")
+        yield f"{text:66}{figures}{ratio:>7}".rstrip() + ("  !" if over else "") + ("  *" if remark else "")
         remarks += [f"  ! {text}: {over}"] if over else []
         remarks += [f"  * {text}: {remark}"] if remark else []
     problems = sorted({cost.problem for rows in modules.values() for cost in rows.values() if cost.problem})
@@ -152,7 +148,7 @@ def cost_lines(host, modules):
 
 def target_lines(hosts):
     """Whether each target was met; hosts: {host: {module: {row: Cost}}}."""
-    yield "targets"
+    yield "targets, against the best of the distribution's kernels on that row"
     for host, modules in hosts.items():
         missed = {row: (over, reason) for row, over, reason in costs.verdicts(host, modules)}
         for row in costs.ROWS:
