@@ -20,17 +20,102 @@ def names(kernels, build):
             for module, kver in kernels.items()}
 
 
-def tables(columns, rows, hosts):
-    """All that there is, as text."""
-    yield from table.conformance_lines(columns, rows)
+def cost_text(hosts):
     for host, modules in hosts.items():
-        yield ""
         yield from table.cost_lines(host, modules)
-    yield ""
+        yield ""
     yield from table.target_lines(hosts)
 
 
-def rst(names, text):
+def tables(columns, rows, hosts):
+    """All that there is, as text."""
+    yield from table.conformance_lines(columns, rows)
+    yield ""
+    yield from cost_text(hosts)
+
+
+MARKS = {"ok": "✓", "FAIL": "**✗**", "skip": "–", table.NOT_RUN: "·"}
+
+
+def ordered(columns):
+    """{host: its columns' numbers}, ours last, as the eye goes from left to right."""
+    hosts = {}
+    for number, (host, module) in sorted(enumerate(columns), key=lambda column: column[1][1] == "ours"):
+        hosts.setdefault(host, []).append(number)
+    return hosts
+
+
+def is_told(row, hosts):
+    """Whether some module differs from ours on some host, or ours fails."""
+    for numbers in hosts.values():
+        marks = [row.cells[number].mark for number in numbers]
+        if marks[-1] == "FAIL" or len(set(marks)) > 1:
+            return True
+    return False
+
+
+def marks_of(row, numbers, notes):
+    """One host's cell: a mark a module, and why something was skipped."""
+    cells = [row.cells[number] for number in numbers]
+    why = sorted({notes.number(cell.why) for cell in cells if cell.mark == "skip" and cell.why})
+    return " ".join(MARKS[cell.mark] for cell in cells) + \
+        ("\\ :sup:`{}`".format(" ".join(map(str, why))) if why else "")
+
+
+def escaped(text):
+    return "".join(f"\\{letter}" if letter in "*`|_\\" else letter for letter in text)
+
+
+def list_table(heading, rows, widths):
+    yield ".. list-table::"
+    yield "   :header-rows: 1"
+    yield f"   :widths: {' '.join(map(str, widths))}"
+    yield ""
+    for row in [heading, *rows]:
+        for number, cell in enumerate(row):
+            yield f"   {'*' if number == 0 else ' '} - {cell}".rstrip()
+    yield ""
+
+
+def conformance_rst(columns, rows):
+    """A table a program, the claim first; programs on which all modules agree are a line each."""
+    hosts = ordered(columns)
+    notes = table.Notes()
+    programs = {}
+    for row in rows:
+        name = row.test + (f" with {row.parameters}" if row.parameters else "")
+        programs.setdefault(name, []).append(row)
+    alike = []
+    for name, claims in programs.items():
+        told = [row for row in claims if is_told(row, hosts)]
+        if name and not told:
+            alike.append((escaped(name), str(len(claims))))
+            continue
+        heading = escaped(name) or "The host"
+        yield heading
+        yield "^" * len(heading)
+        yield ""
+        yield from list_table(("claim", *hosts), (
+            (escaped(row.claim), *(marks_of(row, numbers, notes) for numbers in hosts.values()))
+            for row in told), (40, *[15] * len(hosts)))
+        if len(told) < len(claims):
+            yield f"Alike with all modules: {len(claims) - len(told)} more."
+            yield ""
+    if alike:
+        yield "All modules alike"
+        yield "^^^^^^^^^^^^^^^^^"
+        yield ""
+        yield from list_table(("program", "claims"), alike, (60, 15))
+    if notes.texts:
+        yield "Skipped because"
+        yield "^^^^^^^^^^^^^^^"
+        yield ""
+        for number, text in enumerate(notes.texts, 1):
+            yield f"{number}. {escaped(text)}"
+        yield ""
+
+
+def rst(names, columns, rows, hosts):
     """Documentation/compare.rst"""
     yield ".. SPDX-License-Identifier: GPL-2.0-only"
     yield ".. Written by make compare: cp build/compare.rst build/compare.svg Documentation/"
@@ -38,8 +123,8 @@ def rst(names, text):
     yield "Comparison"
     yield "=========="
     yield ""
-    yield "What ``make compare`` prints: the selftests, then what NMIs cost in VM exits and in ticks"
-    yield "(instructions of the emulated host), and whether that meets its targets."
+    yield "What ``make compare`` found: what NMIs cost in VM exits and in ticks (instructions of the"
+    yield "emulated host), whether that meets its targets, and each claim of the selftests."
     yield ""
     for module, name in names.items():
         yield f"* {module}: {name}"
@@ -52,10 +137,22 @@ def rst(names, text):
     yield ""
     yield ".. image:: compare.svg"
     yield ""
+    yield "Costs"
+    yield "-----"
+    yield ""
     yield "::"
     yield ""
-    for line in text:
+    for line in cost_text(hosts):
         yield f"    {line}".rstrip()
+    yield ""
+    yield "Claims"
+    yield "------"
+    yield ""
+    order = ", ".join([module for module in names if module != "ours"] + ["ours"])
+    yield f"Each cell has {order}: ✓ holds, ✗ fails, – skipped, · not run there. Claims that are alike"
+    yield "with all modules are left out; ``build/compare.json`` has them."
+    yield ""
+    yield from conformance_rst(columns, rows)
 
 
 def conformance_summary(names, columns, rows):

@@ -366,11 +366,25 @@ class Compare(unittest.TestCase):
         self.assertIn("| two back to back: end of one handler to the next | 1000 (1), 900 (1) → 400 (1) **0.44** |", text)
 
     def test_document(self):
-        """the page for Documentation has all that is printed"""
+        """the page has a row for each claim on which modules differ, the claim first and ours last"""
         self.compare(stock_tests=OTHER)
         page = (self.root / "build/compare.rst").read_text().splitlines()
-        printed = self.lines[:next(n for n, line in enumerate(self.lines) if line.startswith("targets"))]
-        self.assertEqual([line[4:] for line in page[page.index("::") + 2:]][:len(printed)], printed)
+        row = page.index("   * - an NMI comes")
+        self.assertEqual(page[row + 1], "     - **✗** ✓ ✓")
+        row = page.index("   * - it comes once: not twice")
+        self.assertEqual(page[row + 1], "     - – ✓ ✓\\ :sup:`1`")
+        self.assertIn("1. no second one here", page)
+        self.assertTrue([line for line in page if "two back to back" in line and line.endswith("0.44")])
+
+    def test_alike(self):
+        """a program on which all modules agree is one line of the page, unless ours fails"""
+        self.compare()
+        page = (self.root / "build/compare.rst").read_text()
+        self.assertIn("   * - nmi\\_one\\_test\n     - 2\n", page)
+        self.assertNotIn("an NMI comes", page)
+        self.compare(stock_tests=OTHER, ours_tests=OTHER, other_tests=OTHER)
+        page = (self.root / "build/compare.rst").read_text()
+        self.assertIn("   * - an NMI comes\n     - **✗** **✗** **✗**\n", page)
 
     def test_picture(self):
         """the picture is well-formed, has a dot a row and rival, and shows what never comes and what is lost"""
