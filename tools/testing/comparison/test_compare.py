@@ -401,7 +401,8 @@ class Compare(unittest.TestCase):
         self.assertIn("1.06", texts)
         self.compare(stock_cost=cost(1000).replace("cost pair ticks 1000 exits 1 alike 30 of 32", "cost pair never"),
                      other_cost=cost(900).replace("cost pair ticks 900 exits 1 alike 30 of 32", "cost pair never"))
-        self.assertIn("never comes with the distribution&#x27;s", (self.root / "build/compare.svg").read_text())
+        picture = (self.root / "build/compare.svg").read_text()
+        self.assertIn("never comes with the distribution&#x27;s", picture)
 
 
 if __name__ == "__main__":
