@@ -363,16 +363,17 @@ class Compare(unittest.TestCase):
                       "| 4 ok, **0 fail**, 0 skipped |", text)
         self.assertIn("| failed of run | amd stock |", text)
         self.assertIn("| nmi_one_test | 1 of 1 |", text)
-        self.assertIn("| two back to back: end of one handler to the next | 1000 (1), 900 (1) → 400 (1) **0.44** |", text)
+        self.assertIn("| two back to back: end of one handler to the next "
+                      "| 1000 (1), 900 (1) → 400 (1) **0.44** |", text)
 
     def test_document(self):
         """the page has a row for each claim on which modules differ, the claim first and ours last"""
-        self.compare(stock_tests=OTHER)
+        self.compare(other_tests=OTHER)
         page = (self.root / "build/compare.rst").read_text().splitlines()
         row = page.index("   * - an NMI comes")
-        self.assertEqual(page[row + 1], "     - **✗** ✓ ✓")
+        self.assertEqual(page[row + 1], "     - ✓ **✗** ✓")
         row = page.index("   * - it comes once: not twice")
-        self.assertEqual(page[row + 1], "     - – ✓ ✓\\ :sup:`1`")
+        self.assertEqual(page[row + 1], "     - ✓ – ✓\\ :sup:`1`")
         self.assertIn("1. no second one here", page)
         self.assertTrue([line for line in page if "two back to back" in line and line.endswith("0.44")])
 
