@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+grafting = SourceFileLoader("graft", str(ROOT / "scripts/graft")).load_module()
 SRC = ROOT / "build" / os.environ["KVER"] / "src"
 
 VMX_C = """\
@@ -92,6 +94,10 @@ class SmallKernel(Scratch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def patch(self):
+        folder = self.ours / "arch/x86/kvm"
+        return grafting.SemanticPatch(folder, folder / "vmx/nmi.cocci")
+
     def result(self, name):
         return self.dest / "arch/x86/kvm" / name
 
@@ -127,6 +133,16 @@ class SmallKernel(Scratch):
                          ["vmx/nmi.cocci".split(), "take_out 0 1 in 6.12".split(), "hook 1 2 in 6.12 run".split(),
                           "0 of 2 rules match in 7.2.1 as often as in 6.12".split()])
 
+    def test_report_of_what_is_left_out(self):
+        """a rule that the newest update of the newest series leaves out is left out, and told"""
+        self.write_source(".version", "7.2.1-1\n")
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("6.12=2", "6.12.118+=0 5.10=3"))
+        done = subprocess.run([ROOT / "scripts/graft", "--report", self.src, self.ours], text=True, capture_output=True)
+        self.assertEqual([line.split() for line in done.stdout.splitlines()],
+                         ["vmx/nmi.cocci".split(), "take_out 1 as in 6.12 inject".split(),
+                          "hook - left out as in 6.12".split(),
+                          "1 of 1 rules match in 7.2.1 as often as in 6.12".split()])
+
     def test_failure_keeps_the_old_tree(self):
         """a graft that fails leaves the tree of the one before"""
         self.assertEqual(self.graft(), 0, self.stderr)
@@ -141,8 +157,93 @@ class SmallKernel(Scratch):
         self.assert_refused("rule hook in vmx/nmi.cocci matched 1 times in vmx/vmx.c of 6.12.95, "
                             "expected 2 (in run)")
         self.write_source(".version", "6.6.1-1\n")
-        self.assert_refused("rule hook in vmx/nmi.cocci does not say how often it matches in 6.6 "
+        self.assert_refused("rule hook in vmx/nmi.cocci does not say how often it matches in 6.6.1 "
                             "(only for: 6.1 6.12)")
+
+    def test_counts_of_ranges(self):
+        """a count holds from a series or an update on; the one that says most is taken"""
+        expected = {"5.10.9": 1, "6.1.5": 3, "6.1.192": 3, "6.6.200": 3, "6.12.117": 4, "6.12.118": 5,
+                    "6.12.120": 6, "6.13.1": 3, "7.3.4": 2, "7.4": 2}
+        self.write_ours("vmx/nmi.cocci", COCCI.replace(
+            "hook 6.1=1 6.12=2", "hook 1 6.1+=3 7.3+=2 6.12=4 6.12.118+=5 6.12.120+=6"))
+        patch = self.patch()
+        self.assertEqual({version: patch.expect("hook", version) for version in expected}, expected)
+
+    def test_counts_of_an_update(self):
+        """an update of one series says nothing of another series"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("hook 6.1=1 6.12=2", "hook 6.1.150+=1"))
+        self.assertEqual(self.graft(), 0, self.stderr)
+        self.write_source(".version", "6.1.149-1\n")
+        self.assertEqual(self.graft(), 1)
+        self.assertIn("does not say how often it matches in 6.1.149 (only for: 6.1.150+)", self.stderr)
+        self.write_source(".version", "6.12.200-1\n")
+        self.assertEqual(self.graft(), 1)
+
+    def test_left_out(self):
+        """a rule whose count is 0 is not applied, though it would match"""
+        for head in "@hook@", "@hook depends on take_out@":
+            self.write_ours("vmx/nmi.cocci", COCCI.replace("hook 6.1=1 6.12=2", "hook 1 6.1.192+=0")
+                            .replace("@hook@", head))
+            self.assertEqual(self.graft(), 0, self.stderr)
+            self.assertNotIn("entered", self.result("vmx/vmx.c").read_text())
+            self.assertNotIn("static void inject", self.result("vmx/vmx.c").read_text())
+
+    def test_all_left_out(self):
+        """a semantic patch of which no rule applies asks for none of its files"""
+        self.write_ours("vmx/new.cocci", "//# files: vmx/new.c\n//# matches: new 1 6.1=0\n"
+                                         "@new@\nposition p;\n@@\n- f@p();\n")
+        self.assertEqual(self.graft(), 0, self.stderr)
+
+    def place(self, place, **source):
+        """Graft with the hook's place asserted, into a run() that has more in it."""
+        self.write_source("arch/x86/kvm/vmx/vmx.c", VMX_C.replace(
+            "	enter(vcpu);\n", source.get("run", "	load(vcpu);\n	enter(vcpu);\n	if (on(vcpu)) {\n"
+                                                 "		leave(vcpu);\n	}\n")))
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("@hook@\n", f"@hook@\n//# place: {place}\n"))
+        return self.graft()
+
+    def test_in_its_place(self):
+        """a rule that lands where it says it has to is content"""
+        for place in ("run: entered", "run: load enter entered {leave}", "walk|run: load entered {leave|exit}",
+                      "run: entered !load {leave}", "run: load !leave entered", "run: entered(vcpu) {leave} !load",
+                      "run: if(on(vcpu)) {leave(vcpu)}"):
+            with self.subTest(place):
+                self.assertEqual(self.place(place), 0, self.stderr)
+
+    def test_out_of_place(self):
+        """a rule that lands elsewhere than it says stops the graft, which says what is where"""
+        for place, wrong in (("walk: entered", "there is no such function"),
+                             ("run: entered load", "there is no load after entered"),
+                             ("run: leave", "there is no leave"),
+                             ("run: {entered}", "there is no {entered}"),
+                             ("run: ent", "there is no ent"),
+                             ("run: load !enter entered", "there is enter after load"),
+                             ("run: entered !{leave}", "there is {leave} after entered"),
+                             ("run: !load entered", "there is load"),
+                             ("run: load left|right", "there is no left|right after load")):
+            with self.subTest(place):
+                function, _, words = place.partition(": ")
+                self.assertEqual(self.place(place), 1)
+                self.assertEqual(self.stderr, f"graft: rule hook in vmx/nmi.cocci has to land in {function}() as "
+                                              f"{words}, but in 6.1.192 {wrong}\n")
+
+    def test_moved_into_a_branch(self):
+        """so does one whose neighbour an update has moved into a branch"""
+        self.assertEqual(self.place("run: load entered", run="	load(vcpu);\n	if (on(vcpu))\n		enter(vcpu);\n"), 1)
+        self.assertIn("there is no entered after load", self.stderr)
+
+    def test_place_of_a_rule_left_out(self):
+        """a rule that does not apply has no place"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("6.1=1", "6.1=0").replace(
+            "@hook@\n", "@hook@\n//# place: walk: entered\n"))
+        self.assertEqual(self.graft(), 0, self.stderr)
+
+    def test_place_misspelt(self):
+        """a place without a function or a word is refused"""
+        for place in "run entered", "run:":
+            self.assertEqual(self.place(place), 1)
+            self.assertEqual(self.stderr, f"graft: rule hook in vmx/nmi.cocci: '//# place: {place}' is not "
+                                          "'//# place: FUNCTION: WORD...'\n")
 
     def test_uncounted_rules(self):
         """a rule without a name, a position or a count is refused"""
