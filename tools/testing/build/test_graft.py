@@ -312,20 +312,24 @@ class SmallKernel(Scratch):
 
 
 class RealKernel(Scratch):
-    """Our own patches on the target kernel's source, with one name changed."""
+    """Our own patches on the target kernel's source, with one thing changed."""
 
-    def assert_rename_refused(self, folder, name, rule):
+    def assert_refused_after(self, folder, change, message):
         (self.src / "virt").mkdir(parents=True)
         for part in ("arch/x86/kvm", "virt/kvm"):
             shutil.copytree(SRC / part, self.src / part)
-        version = shutil.copyfile(SRC / ".version", self.src / ".version").read_text().split("-")[0]
+        self.version = shutil.copyfile(SRC / ".version", self.src / ".version").read_text().split("-")[0]
         # Only the folder in question: the other one's patches take as long again.
         shutil.copytree(ROOT / "arch/x86/kvm" / folder, self.ours / "arch/x86/kvm" / folder)
         path = self.src / "arch/x86/kvm" / folder / f"{folder}.c"
-        path.write_text(path.read_text().replace(name + "(", name + "_renamed("))
+        path.write_text(change(path.read_text()))
         self.assertEqual(self.graft(), 1)
-        self.assertRegex(self.stderr, rf"(?m)^graft: rule {rule} in {folder}/nmi\.cocci matched \d+ times "
-                                      rf"in {folder}/{folder}\.c.* of {version}, expected \d+")
+        self.assertRegex(self.stderr, rf"(?m)^graft: {message}".replace("VERSION", self.version))
+
+    def assert_rename_refused(self, folder, name, rule):
+        self.assert_refused_after(folder, lambda text: text.replace(name + "(", name + "_renamed("),
+                                  rf"rule {rule} in {folder}/nmi\.cocci matched \d+ times "
+                                  rf"in {folder}/{folder}\.c.* of VERSION, expected \d+")
 
     def test_vmx(self):
         """a renamed function in this kernel's vmx.c stops our graft"""
@@ -334,6 +338,22 @@ class RealKernel(Scratch):
     def test_svm(self):
         """a renamed function in this kernel's svm.c stops our graft"""
         self.assert_rename_refused("svm", "svm_enable_nmi_window", "take_out")
+
+    def test_vmx_place(self):
+        """so does a hook that would come too late, though its rule matches as often as it should"""
+        def moved(text):
+            call, later = "\tnested_vmx_free_vcpu(vcpu);\n", "\tfree_loaded_vmcs(vmx->loaded_vmcs);\n"
+            begin = text.index(call)
+            return text[:begin] + text[begin:].replace(call, "", 1).replace(later, later + call, 1)
+        self.assert_refused_after("vmx", moved, r"rule free in vmx/nmi\.cocci has to land in vmx_vcpu_free\(\) .*, "
+                                                r"but in VERSION there is no free_loaded_vmcs after vmx_nmi_free$")
+
+    def test_svm_place(self):
+        """so does a hook that would depend on what it did not depend on"""
+        def branched(text):
+            return text.replace("\tinit_vmcb(vcpu", "\tif (!init_event)\n\t\tinit_vmcb(vcpu")
+        self.assert_refused_after("svm", branched, r"rule reset in svm/nmi\.cocci has to land in svm_vcpu_reset\(\) "
+                                                   r".*, but in VERSION there is no init_vmcb$")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 //# matches: forget 1 enter 1 leave 2 check 1 sync 1 halted 1
 
 @forget@
+//# place: nested_svm_vmexit: leave_guest_mode nmi_injected=false nmi_l1_to_l2=false
 symbol vcpu, svm, true, false, control, mask, vmcb02, svm_leave_nested, svm_nested_ops, leave_nested, has_events;
 position p;
 @@
@@ -18,6 +19,7 @@ position p;
 + svm->nmi_l1_to_l2 = false;
 
 @enter@
+//# place: nested_vmcb02_prepare_control: vmcb02->control.int_ctl svm_nmi_enter_l2 !vmcb02->control.int_ctl
 position p;
 @@
   svm->nmi_l1_to_l2@p = is_evtinj_nmi(vmcb02->control.event_inj);
@@ -30,6 +32,7 @@ position p;
   leave_guest_mode@p(vcpu);
 
 @check@
+//# place: __nested_vmcb_check_controls|nested_vmcb_check_controls: nested_vnmi_valid SVM_NESTED_CTL_NP_ENABLE
 position p;
 @@
   if (CC(control->asid@p == 0))
@@ -39,6 +42,7 @@ position p;
 +	return false;
 
 @sync@
+//# place: nested_sync_control_from_vmcb02: nested_vnmi_vmcb02_bits !mask= nested.ctl.int_ctl&=~mask
 position p;
 @@
 - mask@p = V_IRQ_MASK | V_TPR_MASK;

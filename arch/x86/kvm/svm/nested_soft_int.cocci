@@ -20,12 +20,14 @@ position p;
   };
 
 @note@
+//# place: svm_complete_interrupts: soft_int_injected=svm->soft_int_injected soft_int_again soft_int_injected=false
 position p;
 @@
 + svm->soft_int_again = soft_int_injected;
   svm->soft_int_injected@p = false;
 
 @again@
+//# place: svm_update_soft_interrupt_rip: soft_int_again !kvm_rip_write __svm_skip_emulated_instruction
 parameter list params;
 position p;
 @@

@@ -83,6 +83,7 @@ position p;
   return svm_exit_handlers_fastpath@p(vcpu);
 
 @handle_exit@
+//# place: svm_handle_exit: svm_nmi_handle_exit {nested_svm_exit_special} svm_invoke_exit_handler
 position p;
 @@
 + if (unlikely(svm->nmi.owned))
@@ -94,6 +95,7 @@ position p;
   }
 
 @task_switch@
+//# place: task_switch_interception: {svm_skip_emulated_instruction} svm_nmi_task_switch
 expression list args;
 position p;
 @@
@@ -107,6 +109,7 @@ position p;
 + svm_nmi_cancel(vcpu);
 
 @reset@
+//# place: svm_vcpu_reset: init_vmcb svm_nmi_reset !init_vmcb
 position p;
 @@
   init_vmcb@p(vcpu);
@@ -148,24 +151,28 @@ position p;
   struct vcpu_svm@p { ... };
 
 @setup@
+//# place: svm_hardware_setup: {vgif=false} svm_nmi_hardware_setup !vgif=false
 position p;
 @@
   svm_set_cpu_caps@p();
 + svm_nmi_hardware_setup();
 
 @cpuid@
+//# place: svm_vcpu_after_set_cpuid: svm_nmi_after_set_cpuid !X86_FEATURE_VNMI
 position p;
 @@
   svm->vgif_enabled@p = vgif && guest_cpuid_has(vcpu, X86_FEATURE_VGIF);
 + svm_nmi_after_set_cpuid(vcpu);
 
 @cpuid_caps@
+//# place: svm_vcpu_after_set_cpuid: svm_nmi_after_set_cpuid !X86_FEATURE_VNMI
 position p;
 @@
 - guest_cpu_cap_check_and_set@p(vcpu, X86_FEATURE_VNMI);
 + svm_nmi_after_set_cpuid(vcpu);
 
 @aborted@
+//# place: svm_complete_interrupts: nmi_injected=false {svm_nmi_delivery_aborted} {SVM_EXITINTINFO_TYPE_EXEPT}
 position p;
 @@
 - vcpu->arch.nmi_injected@p = true;

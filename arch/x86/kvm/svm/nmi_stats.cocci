@@ -6,6 +6,7 @@
 //# matches: create 1 free 1
 
 @create@
+//# place: svm_vcpu_create: svm_switch_vmcb nmi_stats_create !goto
 symbol svm, vcpu, false;
 position p;
 @@
@@ -13,6 +14,7 @@ position p;
 + nmi_stats_create(vcpu);
 
 @free@
+//# place: svm_vcpu_free: svm_leave_nested nmi_stats_free
 position p;
 @@
   svm_leave_nested(vcpu);

@@ -115,6 +115,7 @@ position p;
 - }
 
 @nmi_complete@
+//# place: sev_handle_vmgexit: {SVM_VMGEXIT_NMI_COMPLETE} {iret_interception(vcpu)} {SVM_VMGEXIT_AP_HLT_LOOP}
 position p;
 @@
 - ++vcpu->stat.nmi_window_exits;

@@ -9,6 +9,7 @@
 //# matches: load 1 save 1 exit_to_l1 1
 
 @load@
+//# place: prepare_vmcs02_early: {VM_ENTRY_INTR_INFO_FIELD} {vmx_nmi_load_vmcs12} !GUEST_INTERRUPTIBILITY_INFO
 symbol vcpu, vmx, vmcs12, true, nmi_known_unmasked, guest_interruptibility_info;
 position p;
 @@
@@ -19,6 +20,7 @@ position p;
 + vmx_nmi_load_vmcs12(vmx, vmcs12->guest_interruptibility_info);
 
 @save@
+//# place: sync_vmcs02_to_vmcs12: vmx_nmi_save_vmcs12 guest_activity_state
 position p;
 @@
   vmcs12->guest_interruptibility_info =
@@ -26,6 +28,7 @@ position p;
 +	vmx_nmi_save_vmcs12(vmx);
 
 @exit_to_l1@
+//# place: vmx_check_nested_events: {nested_exit_on_nmi} {nested_vmx_vmexit} {vmx_nmi_exited_to_l1}
 position p;
 @@
 - vcpu->arch.nmi_pending = 0;

@@ -84,6 +84,7 @@ position p;
 -	      vmx->loaded_vmcs->soft_vnmi_blocked)) S
 
 @aborted@
+//# place: __vmx_complete_interrupts: nmi_injected=false {vmx_nmi_delivery_aborted} {INTR_TYPE_SOFT_EXCEPTION}
 position p;
 @@
 - vcpu->arch.nmi_injected = true;
@@ -91,6 +92,7 @@ position p;
 + vmx_nmi_delivery_aborted(vcpu);
 
 @task_gate@
+//# place: handle_task_switch: {INTR_TYPE_NMI_INTR} {vmx_nmi_took_task_gate} {INTR_TYPE_EXT_INTR} kvm_task_switch
 position p;
 @@
 - vcpu->arch.nmi_injected = false;
@@ -98,18 +100,21 @@ position p;
 + vmx_nmi_took_task_gate(vcpu);
 
 @create@
+//# place: vmx_vcpu_create: vmx_nmi_create !return allocate_vpid
 position p;
 @@
   INIT_LIST_HEAD@p(&vmx->pi_wakeup_list);
 + vmx_nmi_create(vcpu);
 
 @free@
+//# place: vmx_vcpu_free: nested_vmx_free_vcpu vmx_nmi_free free_loaded_vmcs
 position p;
 @@
   nested_vmx_free_vcpu@p(vcpu);
 + vmx_nmi_free(vcpu);
 
 @reset@
+//# place: vmx_vcpu_reset: GUEST_INTERRUPTIBILITY_INFO,0 vmx_nmi_reset !GUEST_INTERRUPTIBILITY_INFO
 position p;
 @@
   vmcs_write32@p(GUEST_INTERRUPTIBILITY_INFO, 0);
@@ -179,6 +184,7 @@ position p;
   { ... }
 
 @keep_mov_dr@
+//# place: handle_dr: nmi.ret.armed {CPU_BASED_MOV_DR_EXITING} {KVM_DEBUGREG_WONT_EXIT}
 position p;
 @@
 - if (vcpu->guest_debug == 0)
@@ -189,6 +195,7 @@ position p;
   }
 
 @host_event@
+//# place: handle_exception_nmi: vmx_get_intr_info is_nmi vmx_nmi_host_event is_nm_fault
 position p;
 @@
   if (is_machine_check(intr_info) || is_nmi@p(intr_info))
@@ -196,6 +203,7 @@ position p;
 +	return vmx_nmi_host_event(vcpu);
 
 @fastpath@
+//# place: vmx_exit_handlers_fastpath: {EXIT_REASON_MSR_WRITE} {default} {nmi.reenter}
 expression E;
 position p;
 @@
