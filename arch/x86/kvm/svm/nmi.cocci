@@ -20,7 +20,10 @@
 @take_out@
 symbol vcpu, svm, control, vgif, true, false, vmexit, tss_selector, int_vec, reason;
 type T;
-identifier fn =~ "^(disable_nmi_singlestep|svm_inject_nmi|svm_nmi_blocked|svm_nmi_allowed|svm_get_nmi_mask|svm_set_nmi_mask|svm_enable_nmi_window|iret_interception)$";
+identifier fn = {
+	disable_nmi_singlestep, svm_inject_nmi, svm_nmi_blocked, svm_nmi_allowed,
+	svm_get_nmi_mask, svm_set_nmi_mask, svm_enable_nmi_window, iret_interception
+};
 parameter list params;
 position p;
 @@
@@ -137,7 +140,7 @@ position p;
 
 @declared@
 type T;
-identifier fn =~ "^(disable_nmi_singlestep|svm_nmi_blocked)$";
+identifier fn = {disable_nmi_singlestep, svm_nmi_blocked};
 parameter list params;
 position p;
 @@

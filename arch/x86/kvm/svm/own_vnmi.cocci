@@ -15,7 +15,10 @@
 symbol svm_x86_ops, svm_is_vnmi_pending, svm_set_vnmi_pending, is_vnmi_pending, set_vnmi_pending;
 symbol vcpu, svm, vnmi, vgif, true, false, control, mask, ret;
 type T;
-identifier fn =~ "^(svm_is_vnmi_pending|svm_set_vnmi_pending|svm_set_iret_intercept|svm_clr_iret_intercept|nested_vnmi_enabled|get_vnmi_vmcb_l1|is_vnmi_enabled)$";
+identifier fn = {
+	svm_is_vnmi_pending, svm_set_vnmi_pending, svm_set_iret_intercept,
+	svm_clr_iret_intercept, nested_vnmi_enabled, get_vnmi_vmcb_l1, is_vnmi_enabled
+};
 parameter list params;
 position p;
 @@

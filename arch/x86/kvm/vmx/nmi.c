@@ -231,9 +231,13 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD,
 		     NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK);
 
-	/* vmx_clear_hlt() asks the same, but would cost each injection a call. */
-	if (kvm_hlt_in_guest(vcpu->kvm))
-		vmx_clear_hlt(vcpu);
+	/*
+	 * An NMI ends a HLT that did not exit. vmx.c has vmx_clear_hlt() for
+	 * this, but static in some point releases of a series only.
+	 */
+	if (kvm_hlt_in_guest(vcpu->kvm) &&
+	    vmcs_read32(GUEST_ACTIVITY_STATE) == GUEST_ACTIVITY_HLT)
+		vmcs_write32(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 }
 
 /*

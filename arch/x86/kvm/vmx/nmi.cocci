@@ -15,14 +15,17 @@
 //# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
 //# matches: create 1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
-//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1 shared 1
+//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
 
 @take_out@
 symbol vcpu, vmx, gpa, intr_info, true, false, enable_vnmi;
 type T;
-identifier fn =~ "^(vmx_enable_nmi_window|vmx_inject_nmi|vmx_get_nmi_mask|vmx_set_nmi_mask|vmx_nmi_blocked|vmx_nmi_allowed|handle_nmi_window|vmx_recover_nmi_blocking)$";
+identifier fn = {
+	vmx_enable_nmi_window, vmx_inject_nmi, vmx_get_nmi_mask, vmx_set_nmi_mask,
+	vmx_nmi_blocked, vmx_nmi_allowed, handle_nmi_window, vmx_recover_nmi_blocking
+};
 parameter list params;
 position p;
 @@
@@ -154,7 +157,7 @@ position p;
 
 @declared@
 type T;
-identifier fn =~ "^(vmx_nmi_blocked|vmx_get_nmi_mask|vmx_set_nmi_mask)$";
+identifier fn = {vmx_nmi_blocked, vmx_get_nmi_mask, vmx_set_nmi_mask};
 parameter list params;
 position p;
 @@
@@ -175,13 +178,6 @@ position p;
 + #include "nmi_exit.h"
 +
   T vmx_vcpu_run@p(params) { ... }
-
-@shared@
-position p;
-@@
-- static void vmx_clear_hlt@p(struct kvm_vcpu *vcpu)
-+ void vmx_clear_hlt(struct kvm_vcpu *vcpu)
-  { ... }
 
 @keep_mov_dr@
 //# place: handle_dr: nmi.ret.armed {CPU_BASED_MOV_DR_EXITING} {KVM_DEBUGREG_WONT_EXIT}

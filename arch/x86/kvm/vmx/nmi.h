@@ -76,9 +76,6 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu);
 int handle_nmi_window(struct kvm_vcpu *vcpu);
 int vmx_nmi_host_event(struct kvm_vcpu *vcpu);
 
-/* Defined in vmx.c, called by nmi.c */
-void vmx_clear_hlt(struct kvm_vcpu *vcpu);
-
 /* nested.c */
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu);
 void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu);
