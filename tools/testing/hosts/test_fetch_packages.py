@@ -18,7 +18,7 @@ TOOLS = {
         [ ! -e "$ARCHIVE/offline" ] || exit 100
         echo "$last" >"${last%%=*}.deb"''',
     'dpkg-deb': '''[ ! -e "$ARCHIVE/full" ] || exit 2
-        mkdir -p "$3/lib/modules/6.1-test/kernel" && cp "$2" "$3/contents"''',
+        mkdir -p "$3${USR:-}/lib/modules/6.1-test/kernel" && cp "$2" "$3/contents"''',
     'depmod': 'echo "depmod $*" >>"$ARCHIVE/log"',
 }
 
@@ -40,8 +40,8 @@ class FetchTest(unittest.TestCase):
         (self.archive / 'versions').write_text(f'image {version}\n' if version else '')
         (self.archive / 'log').write_text('')
 
-    def fetch(self, *packages):
-        env = {**os.environ, 'ARCHIVE': str(self.archive),
+    def fetch(self, *packages, **environment):
+        env = {**os.environ, **environment, 'ARCHIVE': str(self.archive),
                'PATH': f'{self.archive}/bin:{os.environ["PATH"]}'}
         done = subprocess.run([SCRIPT, self.dir, *packages], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -54,6 +54,13 @@ class FetchTest(unittest.TestCase):
         status, _, log = self.fetch('image')
         self.assertEqual((status, log), (0, ['download image=1.0', f'depmod -b {self.dir} 6.1-test']))
         self.assertEqual(self.unpacked(), 'image=1.0')
+
+    def test_modules_below_usr_are_found_as_well(self):
+        status, _, log = self.fetch('image', USR='/usr')
+        self.assertEqual((status, log[1:]), (0, [f'depmod -b {self.dir} 6.1-test']))
+        self.assertTrue((self.dir / 'lib/modules/6.1-test/kernel').is_dir())
+        self.offer('1.1')
+        self.assertEqual(self.fetch('image', USR='/usr')[0], 0)
 
     def test_the_same_version_is_left_alone_and_a_newer_one_fetched(self):
         self.fetch('image')
