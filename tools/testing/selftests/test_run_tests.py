@@ -30,11 +30,14 @@ class RunTests(unittest.TestCase):
         for shell in SHELLS:
             with self.subTest(shell=shell[0]):
                 run = subprocess.run(shell + [RUN_TESTS, *options, "a_test"], cwd=self.folder,
-                                     text=True, capture_output=True, timeout=60)
-                lines = run.stdout.splitlines()
-                self.assertEqual(lines[-1:], [f"# {summary}"], run.stdout + run.stderr)
+                                     text=True, errors="replace", capture_output=True)
+                lines = run.stdout.split("\n")
+                self.assertEqual(lines[-2:], [f"# {summary}", ""], run.stdout + run.stderr)
+                self.assertEqual(run.stderr, "")
+                self.assertRegex(run.stdout, r"(?m)^# a_test: status \d+$")
                 self.assertEqual(run.returncode, status)
-                self.assertIn(said, run.stdout)
+                if said:
+                    self.assertTrue(any(line.startswith(said) for line in lines), run.stdout)
 
     def test_passed(self):
         """run-tests: passed and skipped cases are counted apart"""
@@ -59,6 +62,36 @@ class RunTests(unittest.TestCase):
         """run-tests: a test that is killed has failed"""
         self.check("echo 1..1; echo ok 1 a; kill -9 $$", "1 passed, 1 failed, 0 skipped", 1,
                    "not ok - a_test killed by signal 9")
+
+    def test_hung_in_a_line(self):
+        """run-tests: a test that hangs in the middle of a line has failed, and is said to hang"""
+        self.check("echo 1..2; echo ok 1 a; printf '# 17 NM'; exec sleep 30", "1 passed, 1 failed, 0 skipped", 1,
+                   "not ok - a_test hung for 1 s", ["-t", "1"])
+
+    def test_hung_for_good(self):
+        """run-tests: so has one that takes no notice of being told to end"""
+        self.check("trap '' TERM; echo 1..2; echo ok 1 a; printf ok; while :; do sleep 1; done",
+                   "1 passed, 1 failed, 0 skipped", 1, "not ok - a_test hung for 1 s", ["-t", "1"])
+
+    def test_killed_in_a_line(self):
+        """run-tests: what follows an unfinished line begins a new one"""
+        self.check("echo 1..2; echo ok 1 a; printf 'ok 2'; kill -9 $$", "1 passed, 1 failed, 0 skipped", 1,
+                   "not ok - a_test killed by signal 9")
+
+    def test_silent(self):
+        """run-tests: a test that prints nothing has failed"""
+        self.check("exit 0", "0 passed, 1 failed, 0 skipped", 1, "not ok - a_test ended without a plan")
+
+    def test_rubbish(self):
+        """run-tests: binary rubbish in the output costs no result and makes none"""
+        rubbish = r"printf '\377\0\200\n1..\0\n\0\0not \376\n'; head -c 5000 /dev/urandom | tr -d ok1; echo; "
+        self.check(f"{rubbish} echo 1..2; echo ok 1 a; {rubbish} echo not ok 2 b; {rubbish} exit 1",
+                   "1 passed, 1 failed, 0 skipped", 1, "not ok 2 b")
+
+    def test_rubbish_at_the_end(self):
+        """run-tests: a test that ends in the middle of rubbish is still judged by its status"""
+        self.check(r"echo 1..2; echo ok 1 a; printf 'ok 2\0\377'; kill -11 $$",
+                   "1 passed, 1 failed, 0 skipped", 1, "not ok - a_test killed by signal 11")
 
     def test_no_plan(self):
         """run-tests: a test without a plan has failed"""
