@@ -75,8 +75,8 @@ selftests: $(out)/src/.version
 ## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
 # It is unpacked, not installed.
 image:
-	@kver=$${KVER:-$$([ -z '$(wanted)' ] && scripts/kernel || scripts/newest-kernel '$(wanted)')}; \
-	scripts/fetch-packages build/$$kver/image linux-image-$$kver
+	@kver=$${KVER:-$$([ -z '$(wanted)' ] && scripts/kernel || scripts/suite --for '$(wanted)' scripts/newest-kernel '$(wanted)')}; \
+	scripts/suite --for "$$kver" scripts/fetch-packages build/$$kver/image linux-image-$$kver
 
 ## make deps          install the Debian packages that all this needs
 deps:
