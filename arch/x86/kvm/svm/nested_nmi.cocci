@@ -54,5 +54,4 @@ position p;
   struct kvm_x86_nested_ops svm_nested_ops = {
   .leave_nested = svm_leave_nested@p,
 + .has_events = nested_vnmi_has_events,
-  ...,
   };

@@ -57,19 +57,18 @@ position p;
 - if (svm->nmi_singlestep@p && svm->vmcb->control.event_inj) S
 
 @complete@
+expression E;
 statement S;
 position p;
 @@
-- if ((vcpu->arch.hflags & HF_IRET_MASK@p) &&
--     (sev_es_guest(vcpu->kvm) ||
--	kvm_rip_read(vcpu) != svm->nmi_iret_rip)) S
+- if ((vcpu->arch.hflags & HF_IRET_MASK@p) && E) S
 
 @complete_fields@
+expression E;
 statement S;
 position p;
 @@
-- if (svm->awaiting_iret_completion@p &&
--     kvm_rip_read(vcpu) != svm->nmi_iret_rip) S
+- if (svm->awaiting_iret_completion@p && E) S
 
 @enter@
 position p;
@@ -169,9 +168,10 @@ position p;
 
 @cpuid_caps@
 //# place: svm_vcpu_after_set_cpuid: svm_nmi_after_set_cpuid !X86_FEATURE_VNMI
+identifier fn;
 position p;
 @@
-- guest_cpu_cap_check_and_set@p(vcpu, X86_FEATURE_VNMI);
+- fn@p(vcpu, X86_FEATURE_VNMI);
 + svm_nmi_after_set_cpuid(vcpu);
 
 @aborted@

@@ -12,7 +12,7 @@
 /// One rule now decides for all exits whether an IRET did not retire, so the
 /// handlers of EPT violations, PML-full and notify exits lose theirs.
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
-//# matches: take_out 8 ept_violation 1 pml_full 1 notify 1
+//# matches: take_out 8 pml_full 1 recover 2
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
 //# matches: create 1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
 //# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1
@@ -31,16 +31,6 @@ position p;
 @@
 - T fn@p(params) { ... }
 
-@ept_violation@
-identifier qual;
-position p;
-@@
-- if (!(to_vmx(vcpu)->idt_vectoring_info & VECTORING_INFO_VALID_MASK) &&
--     enable_vnmi &&
--     (qual & INTR_INFO_UNBLOCK_NMI))
--	vmcs_set_bits@p(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
-  gpa = vmcs_read64(GUEST_PHYSICAL_ADDRESS);
-
 @pml_full@
 identifier qual;
 position p;
@@ -57,11 +47,12 @@ position p;
 	return 1;
   }
 
-@notify@
+@recover@
 identifier qual;
+expression E;
 position p;
 @@
-- if (enable_vnmi && (qual & INTR_INFO_UNBLOCK_NMI))
+- if (E && (qual & INTR_INFO_UNBLOCK_NMI))
 -	vmcs_set_bits@p(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
 
 @enter@
