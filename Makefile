@@ -170,6 +170,11 @@ port-report: purposes := build
 port-report: deps
 	@scripts/port-report '$(SUITE)'
 
+## make check-updates graft onto every kernel of the supported series that Debian offers (SUITES=)
+check-updates: purposes := build
+check-updates: deps
+	@scripts/check-updates $(SUITES)
+
 ## make kselftest     run the tests on the module loaded on this machine
 # Nothing run is no success: 4 is kselftest's status for a skip.
 kselftest:
@@ -195,5 +200,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: fuzz run-fuzz check-debug run-check-debug port-report patches check-patches run-patches run-check-patches
+.PHONY: fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:
