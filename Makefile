@@ -84,6 +84,7 @@ deps:
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
 ## make check         run every test on every host (HOSTS="amd intel" for some)
+## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -111,6 +112,9 @@ known-hosts:
 
 run-check: known-hosts modules selftests image
 	@HOSTS='$(HOSTS)' tools/testing/check
+
+check-fresh:
+	@HOSTS='$(HOSTS)' tools/testing/fresh/root '$(RELEASE)' tools/testing/fresh/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts
@@ -200,5 +204,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
+.PHONY: check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:
