@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -87,23 +88,92 @@ class Source(unittest.TestCase):
         self.assertNotEqual(status, 0)
         repair = f"make deps KVER={KVER}" if IS_FETCHED else f"apt-get install --reinstall {PACKAGE}="
         self.assertRegex(errors.splitlines()[-1],
-                         rf"^unpack-source: {tarball} is damaged or incomplete: .*{re.escape(repair)}")
+                         rf"^unpack-source: {tarball} is damaged or incomplete, .*: .*{re.escape(repair)}")
         self.assert_nothing_unpacked()
 
-    def test_other_version(self):
-        """a source of another version than the headers is refused with both"""
+
+class OtherVersion(unittest.TestCase):
+    """The source that is installed is not the one of the headers; a folder of our own, and an apt."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name, "root")
+        self.bin = Path(folder.name, "bin")
+        self.build = self.root / "build" / KVER
+        for path in self.root / "scripts", self.bin, self.build:
+            path.mkdir(parents=True)
+        for name in "unpack-source", "kernel", "fetch-packages":
+            shutil.copy2(ROOT / "scripts" / name, self.root / "scripts")
         if IS_FETCHED:
-            self.skipTest("the source of this kernel is fetched together with its headers")
-        version = (HEADERS / "include/generated/package.h").read_text().split('"')[1].split()[1]
-        dpkg = self.folder / "dpkg-query"
-        dpkg.write_text("#!/bin/sh\necho 1.2.3-4\n")
-        dpkg.chmod(0o755)
-        status, _, errors = run("scripts/unpack-source", self.dest,
-                                PATH=f"{self.folder}:{os.environ['PATH']}")
+            (self.build / "headers/usr").mkdir(parents=True)
+            for path in (FETCHED / "usr").iterdir():
+                (self.build / "headers/usr" / path.name).symlink_to(path)
+        self.version = (HEADERS / "include/generated/package.h").read_text().split('"')[1].split()[1]
+        self.tool("dpkg-query", "echo 1.2.3-4")
+        self.tool("apt-cache", "echo ' linux-source | 1.2.3-4 | a suite'")
+        self.tool("apt-get", "exit 1")
+
+    def tool(self, name, text):
+        (self.bin / name).write_text(f"#!/bin/sh\n{text}\n")
+        (self.bin / name).chmod(0o755)
+
+    def unpack(self, dest):
+        return run(self.root / "scripts/unpack-source", dest, PATH=f"{self.bin}:{os.environ['PATH']}")
+
+    def test_nowhere(self):
+        """where apt does not have the right one either, both versions are named, and what to do"""
+        for dest in self.build / "src", "--check":
+            status, _, errors = self.unpack(dest)
+            self.assertNotEqual(status, 0)
+            self.assertRegex(errors, rf"^unpack-source: the headers of {re.escape(KVER)} are version "
+                                     rf"{re.escape(self.version)}, {PACKAGE} is 1\.2\.3-4, and apt knows no {PACKAGE} "
+                                     rf"{re.escape(self.version)}: run sudo apt-get update; .*full-upgrade.*\n$")
+        self.assertFalse((self.build / "src").exists())
+
+    def test_unpacked_already(self):
+        """the right one is used where it has been unpacked, whatever was installed since"""
+        (self.build / "src").mkdir()
+        (self.build / "src/.version").write_text(self.version + "\n")
+        for dest in self.build / "src", "--check":
+            self.assertEqual(self.unpack(dest), (0, "", ""))
+        (self.build / "src/.version").write_text("1.2.3-3\n")
+        self.assertNotEqual(self.unpack("--check")[0], 0)
+
+    def test_fetched(self):
+        """the right one is fetched, as data, if apt has it"""
+        self.tool("apt-cache", f"echo ' {PACKAGE} | {self.version} | a suite'")
+        self.assertEqual(self.unpack("--check"), (0, "", ""))
+        self.assertFalse((self.build / "source").exists())
+        tree = self.root / "deb/usr/src" / PACKAGE
+        members = re.search(r'\nmembers="(.*?)"', (ROOT / "scripts/unpack-source").read_text(), re.S)[1].split()
+        for name in members:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text("of this version\n")
+        subprocess.run(["tar", "-cJf", f"{PACKAGE}.tar.xz", PACKAGE], cwd=tree.parent, check=True)
+        shutil.rmtree(tree)
+        control = self.root / "deb/DEBIAN/control"
+        control.parent.mkdir()
+        control.write_text(f"Package: {PACKAGE}\nVersion: {self.version}\nArchitecture: all\n"
+                           "Maintainer: nobody\nDescription: -\n")
+        self.tool("apt-get", f"""case "$*" in
+            *"download {PACKAGE}={self.version}") dpkg-deb -b {self.root}/deb . >/dev/null ;;
+            *) exit 1 ;; esac""")
+        status, output, errors = self.unpack(self.build / "src")
+        self.assertEqual(status, 0, errors)
+        self.assertEqual((self.build / "src/arch/x86/kvm").read_text(), "of this version\n")
+        self.assertEqual((self.build / "src/.version").read_text(), self.version + "\n")
+        # From now on it is there.
+        self.tool("apt-get", "exit 1")
+        self.assertEqual(self.unpack("--tarball"), (0, f"{self.build}/source/usr/src/{PACKAGE}.tar.xz\n", ""))
+
+    def test_not_fetched(self):
+        """where it cannot be fetched that is said, and nothing stays"""
+        self.tool("apt-cache", f"echo ' {PACKAGE} | {self.version} | a suite'")
+        status, _, errors = self.unpack(self.build / "src")
         self.assertNotEqual(status, 0)
-        self.assertEqual(errors, f"unpack-source: the headers of {KVER} are version {version}, "
-                                 f"{PACKAGE} is 1.2.3-4: apt-get install {PACKAGE}={version}\n")
-        self.assert_nothing_unpacked()
+        self.assertIn(f"fetch-packages: cannot download {PACKAGE} {self.version}: check the network", errors)
+        self.assertFalse((self.build / "src").exists())
 
 
 if __name__ == "__main__":
