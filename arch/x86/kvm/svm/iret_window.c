@@ -99,7 +99,7 @@ void svm_nmi_update(struct vcpu_svm *svm)
 	bool l2 = is_guest_mode(&svm->vcpu) && nested_vnmi_in_play(svm);
 
 	nmi->enter = l2 || state == NMI_RETIRING || nmi->step || nmi->vnmi ||
-		     nmi->ready;
+		     nmi->ready || nmi->pops;
 	nmi->in_play = nmi->enter || state == NMI_BLOCKED;
 }
 
@@ -258,7 +258,7 @@ static enum nmi_step step_kind(struct vcpu_svm *svm, struct iret_window *window)
 		return iret_switches_tasks(&svm->vmcb->save) ?
 		       STEP_TASK_SWITCH : STEP_IRET;
 
-	return svm->vmcb->save.rip == svm->nmi.pops_rip ?
+	return svm->nmi.pops && svm->vmcb->save.rip == svm->nmi.pops_rip ?
 	       STEP_SHADOW_POPS : STEP_SHADOW;
 }
 
@@ -362,8 +362,10 @@ static noinline void prepare_entry(struct kvm_vcpu *vcpu)
 	if (svm->nmi.vnmi && vcpu->arch.nmi_pending)
 		vnmi_lend(svm);
 
-	if (!svm->nmi.step)
+	if (!svm->nmi.step) {
+		svm->nmi.pops = false;
 		return;
+	}
 
 	/*
 	 * An event would push our TF.  Nothing of the guest but the delivery is

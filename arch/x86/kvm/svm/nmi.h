@@ -74,7 +74,8 @@ struct svm_nmi {
 	bool vnmi_held;
 	enum nmi_step step_lent;
 
-	/* In an interrupt shadow: an instruction known to load RFLAGS whole */
+	/* In an interrupt shadow: the next instruction, known to load RFLAGS whole */
+	bool pops;
 	unsigned long pops_rip;
 
 	/* What was the guest's before the step was lent */
@@ -144,6 +145,7 @@ void svm_nmi_update(struct vcpu_svm *svm);
 /* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
 bool step_take_back(struct vcpu_svm *svm);
+void step_pops_rflags(struct vcpu_svm *svm);
 
 /* nested_vnmi.c */
 void nested_vnmi_setup(void);

@@ -34,6 +34,13 @@
 
 #define INSN_BYTES	15	/* the longest instruction */
 
+/* Opcodes, or their first bytes */
+#define TWO_BYTES	0x0f
+#define INT_3		0xcc
+#define INT_N		0xcd
+#define INTO		0xce
+#define SYSRET_2	0x07
+
 /*
  * Exceptions to intercept while stepping.  Not NMI (2), nor the reserved
  * vectors, whose bits have no defined effect; #DF cannot be the first fault of
@@ -239,26 +246,49 @@ bool step_take_back(struct vcpu_svm *svm)
 
 	nmi->owned = is_db_exit(svm) ? !hits : exit_is_a_guard(svm);
 	nmi->step_lent = STEP_NONE;
-	nmi->pops_rip = 0;
+	nmi->pops = false;
 	return stepped;
 }
 
+/**
+ * step_pops_rflags() - the next instruction loads RFLAGS whole
+ * @svm: the vCPU
+ *
+ * Good for the next entry, which may be a step over it.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+void step_pops_rflags(struct vcpu_svm *svm)
+{
+	svm->nmi.pops = true;
+	svm->nmi.pops_rip = kvm_rip_read(&svm->vcpu);
+	svm_nmi_update(svm);
+}
+
+/* As the CPU fetches it, which may where data must not be read (SMAP). */
+static bool fetch_byte(struct kvm_vcpu *vcpu, unsigned long address, u8 *byte)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	struct x86_exception fault;
+
+	return ctxt->ops->fetch(ctxt, address, byte, 1, &fault) == X86EMUL_CONTINUE;
+}
+
 /*
- * Read the opcode at RIP behind its prefixes.  Returns the length up to and
- * including its first byte, 0 if that cannot be read: the CPU has just fetched
- * it, so another vCPU is changing the page tables, and trying again is right.
- * Behind an opcode of one byte the page may end.
+ * Read the opcode at RIP behind its prefixes, and the byte that belongs to it or
+ * follows it.  Returns the length up to and including the first byte, 0 if one
+ * cannot be read: the CPU has just fetched it, so another vCPU is changing the page
+ * tables, and trying again is right.  Behind an opcode of one byte the page may end.
  */
 static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[2])
 {
 	bool long_mode = to_svm(vcpu)->vmcb->save.cs.attrib & SVM_SELECTOR_L_MASK;
 	unsigned long rip = kvm_get_linear_rip(vcpu);
-	struct x86_exception fault;
 	int len;
 	u8 byte;
 
 	for (len = 0; len < INSN_BYTES; len++) {
-		if (kvm_read_guest_virt(vcpu, rip + len, &byte, 1, &fault))
+		if (!fetch_byte(vcpu, rip + len, &byte))
 			return 0;
 
 		switch (byte) {
@@ -277,10 +307,13 @@ static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[2])
 		break;
 	}
 
-	if (kvm_read_guest_virt(vcpu, rip + len++, &opcode[0], 1, &fault))
+	if (!fetch_byte(vcpu, rip + len++, &opcode[0]))
 		return 0;
-	if (kvm_read_guest_virt(vcpu, rip + len, &opcode[1], 1, &fault))
-		opcode[1] = 0;
+
+	opcode[1] = 0;
+	if (!fetch_byte(vcpu, rip + len, &opcode[1]) &&
+	    (opcode[0] == INT_N || opcode[0] == TWO_BYTES))
+		return 0;
 
 	return len;
 }
@@ -325,10 +358,10 @@ static int software_interrupt(struct kvm_vcpu *vcpu)
 
 	end_shadow(vcpu);
 	switch (opcode[0]) {
-	case 0xcc:
+	case INT_3:
 		kvm_queue_exception(vcpu, BP_VECTOR);
 		break;
-	case 0xce:
+	case INTO:
 		kvm_queue_exception(vcpu, OF_VECTOR);
 		break;
 	default:
@@ -366,8 +399,11 @@ static int invalid_opcode(struct kvm_vcpu *vcpu)
 {
 	u8 opcode[2];
 
-	if (read_opcode(vcpu, opcode) && opcode[0] == 0x0f && opcode[1] == 0x07) {
-		to_svm(vcpu)->nmi.pops_rip = kvm_rip_read(vcpu);
+	if (!read_opcode(vcpu, opcode))
+		return 1;
+
+	if (opcode[0] == TWO_BYTES && opcode[1] == SYSRET_2) {
+		step_pops_rflags(to_svm(vcpu));
 		return 1;
 	}
 
@@ -427,7 +463,7 @@ int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
 	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_EXCP_BASE + 31:
 		return guest_exception(vcpu, code - SVM_EXIT_EXCP_BASE);
 	case SVM_EXIT_IRET:
-		svm->nmi.pops_rip = kvm_rip_read(vcpu);
+		step_pops_rflags(svm);
 		return 1;
 	case SVM_EXIT_STGI:
 		return nested_vnmi_stgi(vcpu);
