@@ -442,6 +442,88 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 	return 1;
 }
 
+/* What PUSHF or POPF did to the stack pointer, and so the size of its operand. */
+static unsigned int moved_by(u64 from, u64 to)
+{
+	return (to - from) & 0xf;
+}
+
+static unsigned long stack_address(struct kvm_vcpu *vcpu, unsigned long sp)
+{
+	struct vmcb_save_area *save = &to_svm(vcpu)->vmcb->save;
+
+	if (is_64_bit_mode(vcpu))
+		return sp;
+
+	return (u32)(save->ss.base + (save->ss.attrib & SVM_SELECTOR_DB_MASK ?
+				      (u32)sp : (u16)sp));
+}
+
+/* The data breakpoints in use that such an access hits, as bits of DR6. */
+static u64 data_breakpoints(struct kvm_vcpu *vcpu, unsigned long address,
+			    unsigned int size, bool write)
+{
+	bool user = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP;
+	u64 dr7 = user ? vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
+	u64 hits = 0;
+	int i;
+
+	for (i = 0; i < HBP_NUM; i++) {
+		u64 control = dr7 >> (DR_CONTROL_SHIFT + i * DR_CONTROL_SIZE);
+		u64 type = control & 3;
+		u64 length = control >> 2 & 3;
+		u64 last = length == 2 ? 7 : length;	/* DR7 has no 3, 2 is eight */
+		unsigned long start = vcpu->arch.eff_db[i] & ~last;
+
+		if ((dr7 >> (i * DR_ENABLE_SIZE) & 3) &&
+		    (type == DR_RW_READ || (write && type == DR_RW_WRITE)) &&
+		    address <= start + last && start < address + size)
+			hits |= DR_TRAP0 << i;
+	}
+	return hits;
+}
+
+/*
+ * Emulation does not look at breakpoints on data; a trap of the guest's own step
+ * may be there already.
+ */
+static int report_breakpoints(struct kvm_vcpu *vcpu, u64 hits)
+{
+	struct kvm_queued_exception *queued = &vcpu->arch.exception;
+	struct kvm_debug_exit_arch *debug = &vcpu->run->debug.arch;
+
+	if (!(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP)) {
+		if (queued->pending && queued->vector == DB_VECTOR && queued->has_payload)
+			hits |= queued->payload;
+		kvm_queue_exception_p(vcpu, DB_VECTOR, hits);
+		return 1;
+	}
+
+	debug->exception = DB_VECTOR;
+	debug->pc = kvm_get_linear_rip(vcpu);
+	debug->dr6 = hits ^ DR6_ACTIVE_LOW;
+	debug->dr7 = vcpu->arch.guest_debug_dr7;
+	vcpu->run->exit_reason = KVM_EXIT_DEBUG;
+	return 0;
+}
+
+static int emulate_flags(struct kvm_vcpu *vcpu, bool push)
+{
+	unsigned long before = kvm_rsp_read(vcpu), after;
+	int ret = kvm_emulate_instruction(vcpu, 0);
+	unsigned int size;
+	u64 hits;
+
+	after = kvm_rsp_read(vcpu);
+	size = push ? moved_by(after, before) : moved_by(before, after);
+	if (ret <= 0 || !size)
+		return ret;
+
+	hits = data_breakpoints(vcpu, stack_address(vcpu, push ? after : before),
+				size, push);
+	return hits ? report_breakpoints(vcpu, hits) : ret;
+}
+
 /**
  * svm_nmi_handle_exit() - exit handler for what only the step intercepts
  * @vcpu: the vCPU
@@ -471,8 +553,10 @@ int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
 		return software_interrupt(vcpu);
 	case SVM_EXIT_ICEBP:
 		return icebp(vcpu);
+	case SVM_EXIT_PUSHF:
+	case SVM_EXIT_POPF:
+		return emulate_flags(vcpu, code == SVM_EXIT_PUSHF);
 	default:
-		/* PUSHF, POPF, MOV DR */
-		return kvm_emulate_instruction(vcpu, 0);
+		return kvm_emulate_instruction(vcpu, 0);	/* MOV DR */
 	}
 }

@@ -16,6 +16,7 @@
 #define DR7_NONE	0x400ul
 #define DR7_L0_EXEC	0x401ul
 #define DR7_L0_WRITE	0x10401ul	/* one byte */
+#define DR7_L0_ACCESS	0x30401ul	/* written or read, one byte */
 #define DR7_L0_WRITE4	0xd0401ul	/* four */
 
 /* Beside RIP, the flags with which an event's frame could give a step away. */

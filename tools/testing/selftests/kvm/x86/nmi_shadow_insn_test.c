@@ -491,6 +491,100 @@ static void string_is_whole(void)
 	CHECK_EQ(read_log(vcpu)->nr, 1);
 }
 
+/* --- where and what a breakpoint watches ----------------------------------- */
+
+/* RIP 0 is an address like any other; what runs there ends at shadow_end. */
+extern char low_nop[], low_pushf[], low_end[];
+asm(".pushsection .text\n"
+	"low_nop: nop; nop; nop; movabs $shadow_end, %rax; jmp *%rax\n"
+	"low_pushf: pushfq; pop %rbx; nop; movabs $shadow_end, %rax; jmp *%rax\n"
+	"low_end:\n"
+	".popsection");
+
+static struct kvm_vcpu *run_at_0(char *insn, char *end, struct kvm_regs *regs)
+{
+	struct kvm_vcpu *vcpu = stop_at(NULL, RFLAGS_FIXED | RFLAGS_CF, regs);
+	uint64_t page = vm_vaddr_alloc_page(vcpu->vm);
+
+	virt_map(vcpu->vm, 0, addr_gva2gpa(vcpu->vm, page), 1);
+	memcpy(addr_gva2hva(vcpu->vm, page), insn, end - insn);
+	run_insn(vcpu, regs);
+	return vcpu;
+}
+
+static void nop_at_0(void)
+{
+	struct kvm_regs regs;
+
+	CHECK_EVENTS(run_at_0(low_nop, low_pushf, &regs), { NMI_VECTOR, (char *)1 });
+}
+
+static void pushf_at_0(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_at_0(low_pushf, low_end, &regs);
+	CHECK_EQ(regs.rbx, RFLAGS_FIXED | RFLAGS_CF);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, (char *)1 });
+}
+
+static void set_breakpoint(struct kvm_vcpu *vcpu, uint64_t address, uint64_t dr7)
+{
+	struct kvm_debugregs debugregs;
+
+	vcpu_debugregs_get(vcpu, &debugregs);
+	debugregs.db[0] = address;
+	debugregs.dr7 = dr7;
+	vcpu_debugregs_set(vcpu, &debugregs);
+}
+
+PAYLOAD(watched_pushf, "pushfq", "nop");
+PAYLOAD(watched_popf, "popfq", "nop");
+
+static void check_watched(char *insn, char *next, int64_t offset, uint64_t dr7, bool hits)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_at(insn, RFLAGS_FIXED, &regs);
+	write_stack(vcpu, &regs, RFLAGS_FIXED | RFLAGS_OF);
+	set_breakpoint(vcpu, regs.rsp + offset, dr7);
+	run_insn(vcpu, &regs);
+	if (hits) {
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 }, { DB_VECTOR, next });
+		CHECK_EQ(dr6_seen[0], DR6_NONE | DR6_B0);
+	} else {
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, next });
+	}
+}
+
+
+static void pushf_watched(void)
+{
+	check_watched(watched_pushf, watched_pushf_next, -8, DR7_L0_WRITE4, true);
+}
+
+static void pushf_last_byte_watched(void)
+{
+	check_watched(watched_pushf, watched_pushf_next, -1, DR7_L0_WRITE, true);
+}
+
+static void pushf_beside_watched(void)
+{
+	check_watched(watched_pushf, watched_pushf_next, 0, DR7_L0_WRITE, false);
+}
+
+static void popf_watched(void)
+{
+	check_watched(watched_popf, watched_popf_next, 0, DR7_L0_ACCESS, true);
+}
+
+static void popf_watched_for_writes(void)
+{
+	check_watched(watched_popf, watched_popf_next, 0, DR7_L0_WRITE, false);
+}
+
 static const struct test_case cases[] = {
 	{ "PUSHF in the shadow pushes the guest's flags", pushf },
 	{ "a 16-bit PUSHF does, too", pushf_16bit },
@@ -513,6 +607,13 @@ static const struct test_case cases[] = {
 	{ "MOV from DR6 reads the guest's DR6", dr6_reads },
 	{ "MOV to DR6 writes the guest's DR6", dr6_writes },
 	{ "REP STOS stores everything, and the NMI comes once", string_is_whole },
+	{ "NOP at RIP 0 is stepped unseen", nop_at_0 },
+	{ "PUSHF at RIP 0 pushes the guest's flags", pushf_at_0 },
+	{ "PUSHF hits a breakpoint on what it pushes, then the NMI comes", pushf_watched },
+	{ "PUSHF hits one on the last byte of it", pushf_last_byte_watched },
+	{ "PUSHF hits none on the byte above", pushf_beside_watched },
+	{ "POPF hits a breakpoint on reads of what it pops, then the NMI comes", popf_watched },
+	{ "POPF hits none on writes", popf_watched_for_writes },
 };
 
 int main(void)
