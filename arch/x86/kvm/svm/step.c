@@ -173,6 +173,22 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 }
 
 /*
+ * Would the guest's own TF have trapped here?  With BTF only behind a branch, and
+ * BTF was taken away for the step.  A jump that ends where the next instruction may
+ * stand passes for none.
+ */
+static bool guest_steps(struct vcpu_svm *svm)
+{
+	u64 moved = svm->vmcb->save.rip - svm->nmi.lent_rip;
+
+	if (!(svm->nmi.lent_rflags & X86_EFLAGS_TF))
+		return false;
+
+	return !(svm->nmi.lent_dbgctl & DEBUGCTLMSR_BTF) ||
+	       !moved || moved > INSN_BYTES;
+}
+
+/*
  * Which of the causes in DR6 would the guest have seen without the step?  Next
  * to our BS only breakpoints on data: one on an instruction is reported in front
  * of that instruction, and a CPU may set B0 to B3 for what is not enabled.
@@ -182,7 +198,7 @@ static u64 guest_causes(struct vcpu_svm *svm, u64 hits)
 	u64 dr7 = svm->vmcb->save.dr7;
 	int i;
 
-	if (!(hits & DR_STEP) || (svm->nmi.lent_rflags & X86_EFLAGS_TF))
+	if (!(hits & DR_STEP) || guest_steps(svm))
 		return hits;
 
 	for (i = 0; i < HBP_NUM; i++) {
