@@ -78,19 +78,13 @@ static bool rflags_accesses_fault(struct vmcb_save_area *save)
 }
 
 /*
- * What the step adds to RFLAGS.  An instruction breakpoint on the IRET has been
- * reported before the IRET was intercepted.
+ * What the step adds to RFLAGS.  Not RF for an IRET: a breakpoint on it has been
+ * reported before the intercept, and its handler has returned with RF, which the
+ * intercept has saved.
  */
 static u64 planted_flags(enum nmi_step kind)
 {
-	switch (kind) {
-	case STEP_TASK_SWITCH:
-		return 0;
-	case STEP_IRET:
-		return X86_EFLAGS_TF | X86_EFLAGS_RF;
-	default:
-		return X86_EFLAGS_TF;
-	}
+	return kind == STEP_TASK_SWITCH ? 0 : X86_EFLAGS_TF;
 }
 
 /**
