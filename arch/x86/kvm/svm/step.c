@@ -156,8 +156,11 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 	    svm->vcpu.arch.apf.host_apf_flags)
 		return false;
 
-	/* SYSCALL and SYSRET with EFER.SCE off; #UD is always intercepted. */
-	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR)
+	/*
+	 * SYSCALL and SYSRET with EFER.SCE off.  #UD is always intercepted, except
+	 * from SEV guests, whose SYSCALL is left alone.
+	 */
+	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR && !sev_guest(svm->vcpu.kvm))
 		return svm->nmi.step_lent == STEP_SHADOW &&
 		       (svm->nmi.lent_efer & EFER_SCE);
 
@@ -429,7 +432,9 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 	case DB_VECTOR:
 		return 1;		/* the step itself */
 	case UD_VECTOR:
-		return invalid_opcode(vcpu);
+		if (!sev_guest(vcpu->kvm))
+			return invalid_opcode(vcpu);
+		break;
 	}
 
 	end_shadow(vcpu);
