@@ -240,8 +240,11 @@ bool step_take_back(struct vcpu_svm *svm)
 		svm->nested.ctl.int_ctl |= nmi->lent_l1_virq;
 
 	/* A CPU keeps the shadow of what has not completed, QEMU TCG forgets. */
-	if (!stepped && save->rip == nmi->lent_rip)
+	if (!stepped && save->rip == nmi->lent_rip) {
 		control->int_state |= nmi->lent_shadow;
+		if (is_guest_mode(&svm->vcpu))
+			svm->nested.ctl.int_state |= nmi->lent_shadow;
+	}
 
 	hits = guest_causes(svm, hits);
 
@@ -334,7 +337,11 @@ static int read_opcode(struct kvm_vcpu *vcpu, u8 opcode[2])
 /* The instruction ends with the delivery of an event, and so does its shadow. */
 static void end_shadow(struct kvm_vcpu *vcpu)
 {
-	to_svm(vcpu)->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+	if (is_guest_mode(vcpu))
+		svm->nested.ctl.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
 }
 
 /*
