@@ -6,24 +6,22 @@
 ///
 /// An NMI that L1 injects into L2 is L1's to track. If its delivery exits to L1,
 /// the note that it was L1's survived, and the next NMI that KVM injected into L1
-/// itself did not block NMIs; clear it.
+/// itself did not block NMIs; svm_nmi_leave_l2() clears it.
 //# files: svm/nested.c
-//# matches: forget 1 enter 1 leave 2 check 1 sync 1 halted 1
-
-@forget@
-//# place: nested_svm_vmexit: leave_guest_mode nmi_injected=false nmi_l1_to_l2=false
-symbol vcpu, svm, true, false, control, mask, vmcb02, svm_leave_nested, svm_nested_ops, leave_nested, has_events;
-position p;
-@@
-  svm->vcpu.arch.nmi_injected@p = false;
-+ svm->nmi_l1_to_l2 = false;
+//# matches: enter 1 leave 2 check 1 sync 1 halted 1
 
 @enter@
-//# place: nested_vmcb02_prepare_control: vmcb02->control.int_ctl svm_nmi_enter_l2 !vmcb02->control.int_ctl
+//# place: nested_vmcb02_prepare_control: virt_ext recalc_intercepts svm_nmi_enter_l2 !virt_ext
+symbol vcpu, svm, true, false, control, mask, svm_leave_nested, svm_nested_ops, leave_nested, has_events;
+parameter list params;
 position p;
 @@
-  svm->nmi_l1_to_l2@p = is_evtinj_nmi(vmcb02->control.event_inj);
-+ svm_nmi_enter_l2(svm);
+  nested_vmcb02_prepare_control@p(params)
+  {
+	...
+	recalc_intercepts(svm);
++	svm_nmi_enter_l2(svm);
+  }
 
 @leave@
 position p;

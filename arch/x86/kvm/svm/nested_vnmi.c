@@ -359,8 +359,9 @@ void nested_vnmi_unmask(struct vcpu_svm *svm, int cause)
  * svm_nmi_enter_l2() - L2 is about to run
  * @svm: the vCPU
  *
- * By VMRUN, or because user space restores it.  nested.ctl and the interrupt
- * control of vmcb02 are set up.
+ * By VMRUN, by RSM, or because user space restores it.  The control area of vmcb02
+ * is set up: a change of an intercept merges those of vmcb01 and nested.ctl anew,
+ * and that looks at more than the intercepts.
  *
  * Context: vCPU thread, preemption enabled.
  */
@@ -373,8 +374,8 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 		iret_window_block(svm, &svm->nmi.l1);
 
 	if (nested_vnmi_emulated(svm)) {
-		svm->nmi.l2.state = int_ctl & V_NMI_BLOCKING_MASK ?
-				    NMI_BLOCKED : NMI_OPEN;
+		if (int_ctl & V_NMI_BLOCKING_MASK)
+			iret_window_block(svm, &svm->nmi.l2);
 	} else if (nested_vnmi_used(svm)) {
 		vmcb02->control.int_ctl |= int_ctl & (V_NMI_PENDING_MASK |
 						      V_NMI_BLOCKING_MASK |
@@ -388,6 +389,21 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 	svm_nmi_update(svm);
 }
 
+/*
+ * Have L1's IRETs intercepted as its latch wants it.  The VMCB of L2 is done with:
+ * L2's SHUTDOWN has even emptied it.
+ */
+static void intercept_iret_in_l1(struct vcpu_svm *svm)
+{
+	struct vmcb *vmcb01 = svm->vmcb01.ptr;
+
+	if (svm->nmi.l1.state == NMI_BLOCKED)
+		vmcb_set_intercept(&vmcb01->control, INTERCEPT_IRET);
+	else
+		vmcb_clr_intercept(&vmcb01->control, INTERCEPT_IRET);
+	vmcb_mark_dirty(vmcb01, VMCB_INTERCEPTS);
+}
+
 /**
  * svm_nmi_leave_l2() - L2 exits to L1, or is left for good
  * @svm: the vCPU
@@ -397,7 +413,7 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 void svm_nmi_leave_l2(struct vcpu_svm *svm)
 {
 	if (svm->nmi.l1.state == NMI_RETIRING)
-		iret_window_block(svm, &svm->nmi.l1);
+		svm->nmi.l1.state = NMI_BLOCKED;
 
 	if (nested_vnmi_emulated(svm)) {
 		/* A delivery that was interrupted has not masked NMIs. */
@@ -408,11 +424,14 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 	} else if (!nested_vnmi_used(svm) &&
 		   (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK)) {
 		vnmi_set_masked(svm, svm->nmi.l1.state != NMI_OPEN);
-		if (svm->nmi.l1.state == NMI_BLOCKED)
-			svm_clr_intercept(svm, INTERCEPT_IRET);
 		svm->nmi.l1.state = NMI_OPEN;
 	}
+	intercept_iret_in_l1(svm);
 	svm->nmi.step = false;
 	svm->nmi.ready = false;
+	svm->nmi.pops = false;
+	/* What was being delivered is L1's to deliver again; its own is a new one. */
+	svm->nmi_l1_to_l2 = false;
+	svm->nmi.redelivery = false;
 	svm_nmi_update(svm);
 }
