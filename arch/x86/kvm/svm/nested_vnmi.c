@@ -87,6 +87,11 @@ bool nested_vnmi_emulated(struct vcpu_svm *svm)
 	       nested_vnmi_used(svm);
 }
 
+static bool l2_pending(struct vcpu_svm *svm)
+{
+	return svm->nested.ctl.int_ctl & V_NMI_PENDING_MASK;
+}
+
 /* An NMI that L1 injects into L2, or that is injected once more. */
 static bool injects_nmi(struct vcpu_svm *svm)
 {
@@ -100,8 +105,8 @@ static bool injects_nmi(struct vcpu_svm *svm)
  * nested_vnmi_in_play() - is there something to do around VMRUN of L2?
  * @svm: the vCPU
  *
- * With the CPU's vNMI only when L1 has just handed it over.  Without, while
- * L2's latch or a pending NMI asks for it, or L1's latch: the IRET intercept
+ * While a V_NMI waits, also with the CPU's vNMI: an NMI of L1 may have to go first.
+ * Without it also while L2's latch asks for it, or L1's latch: the IRET intercept
  * that goes with it is not for L2.
  *
  * Context: vCPU thread, interrupts on or off; in guest mode.
@@ -112,12 +117,12 @@ bool nested_vnmi_in_play(struct vcpu_svm *svm)
 	if (!nested_vnmi_used(svm))
 		return false;
 
-	if (vnmi_supported())
-		return svm->nested.nested_run_pending;
+	if (l2_pending(svm))
+		return true;
 
-	return (svm->nested.ctl.int_ctl & V_NMI_PENDING_MASK) ||
-	       svm->nmi.l2.state != NMI_OPEN || svm->nmi.l1.state != NMI_OPEN ||
-	       injects_nmi(svm);
+	return !vnmi_supported() &&
+	       (svm->nmi.l2.state != NMI_OPEN ||
+		svm->nmi.l1.state != NMI_OPEN || injects_nmi(svm));
 }
 
 /**
@@ -150,16 +155,11 @@ u32 nested_vnmi_vmcb02_bits(struct vcpu_svm *svm)
 	return V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK;
 }
 
-static bool l2_pending(struct vcpu_svm *svm)
-{
-	return svm->nested.ctl.int_ctl & V_NMI_PENDING_MASK;
-}
-
-/* L2 has a GIF of its own if L1 virtualizes it, otherwise it is set. */
+/* L2 has a GIF of its own if L1 virtualizes it, otherwise it is L1's. */
 static bool l2_gif(struct vcpu_svm *svm)
 {
-	return !nested_vgif_enabled(svm) ||
-	       (svm->vmcb->control.int_ctl & V_GIF_MASK);
+	return nested_vgif_enabled(svm) ?
+	       svm->vmcb->control.int_ctl & V_GIF_MASK : gif_set(svm);
 }
 
 static bool l2_shadow(struct vcpu_svm *svm)
@@ -265,6 +265,9 @@ static void emulate_vnmi(struct vcpu_svm *svm)
 
 	set_l2_intercept(svm, INTERCEPT_IRET, window->state == NMI_BLOCKED);
 	set_l2_intercept(svm, INTERCEPT_STGI, l2_pending(svm) && !l2_gif(svm));
+	/* Something for L1 may wait for the GIF that it shares with L2. */
+	if (vmcb_is_intercept(&svm->vmcb01.ptr->control, INTERCEPT_STGI))
+		vmcb_set_intercept(&svm->vmcb->control, INTERCEPT_STGI);
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
 }
 

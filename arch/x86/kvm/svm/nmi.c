@@ -275,23 +275,21 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (sev_es_guest(vcpu->kvm))
 		return;
 
-	/* Only L1 itself can open its own latch, behind an exit of L2. */
-	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
-		return;
-
-	if (vnmi_in_use(svm)) {
+	if (is_guest_mode(vcpu) && nested_vnmi_used(svm)) {
+		/* Only L1 itself can open its own latch, behind an exit of L2. */
+		if (svm_get_nmi_mask(vcpu))
+			return;
+	} else if (vnmi_in_use(svm)) {
 		vnmi_wait(svm);
 		return;
-	}
-
-	if (svm->nmi.l1.state == NMI_BLOCKED) {
+	} else if (svm->nmi.l1.state == NMI_BLOCKED) {
 		trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRET);
 		return;
 	}
 
 	/*
-	 * With GIF clear no NMI can be taken before STGI.  Without virtual GIF
-	 * STGI exits anyway.
+	 * With GIF clear no NMI can be taken before STGI, which L2 may execute if it
+	 * shares GIF with L1.  Without virtual GIF STGI exits anyway.
 	 */
 	if (!gif_set(svm)) {
 		if (vgif)
