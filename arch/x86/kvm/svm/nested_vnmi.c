@@ -49,6 +49,39 @@ void nested_vnmi_setup(void)
 		kvm_cpu_cap_set(FEATURE_VNMI);
 }
 
+/*
+ * The emulator has run an IRET, or RSM.  It is L2's latch that an IRET of L2 opens;
+ * RSM never runs in L2.
+ */
+static void emulator_set_nmi_mask(struct x86_emulate_ctxt *ctxt, bool masked)
+{
+	struct kvm_vcpu *vcpu = ctxt->vcpu;
+
+	if (!masked && is_guest_mode(vcpu) && nested_vnmi_used(to_svm(vcpu)))
+		nested_vnmi_unmask(to_svm(vcpu), NMI_UNBLOCK_RESTORED);
+	else
+		svm_set_nmi_mask(vcpu, masked);
+}
+
+/*
+ * The emulator and user space that restores L1's latch both call set_nmi_mask() of
+ * kvm_x86_ops, which cannot tell them apart.  Give the emulator one of its own.
+ */
+static void tell_emulator_apart(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	static struct x86_emulate_ops ops;
+	static DEFINE_MUTEX(lock);
+
+	mutex_lock(&lock);
+	if (!ops.set_nmi_mask) {
+		ops = *ctxt->ops;
+		ops.set_nmi_mask = emulator_set_nmi_mask;
+	}
+	mutex_unlock(&lock);
+	ctxt->ops = &ops;
+}
+
 /**
  * svm_nmi_after_set_cpuid() - user space has set the guest's CPUID
  * @vcpu: the vCPU
@@ -59,6 +92,8 @@ void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu)
 {
 	to_svm(vcpu)->nmi.vnmi_for_l1 = nested_vnmi &&
 					guest_cpuid_has(vcpu, FEATURE_VNMI);
+	if (to_svm(vcpu)->nmi.vnmi_for_l1)
+		tell_emulator_apart(vcpu);
 }
 
 /**

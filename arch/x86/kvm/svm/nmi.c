@@ -32,8 +32,6 @@
 #include "svm.h"
 #include "nmi.h"
 
-#define IRET_OPCODE	0xcf
-
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
 
@@ -109,25 +107,14 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 	return svm->nmi.l1.state != NMI_OPEN;
 }
 
-/*
- * The emulator has run an IRET of L2, which only an L2 in real mode can make it
- * do.  It says so in the same way as user space that restores L1's latch.
- */
-static bool emulated_iret_of_l2(struct kvm_vcpu *vcpu)
-{
-	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
-
-	return is_guest_mode(vcpu) && nested_vnmi_used(to_svm(vcpu)) &&
-	       !is_protmode(vcpu) && ctxt->opcode_len == 1 && ctxt->b == IRET_OPCODE;
-}
-
 /**
  * svm_set_nmi_mask() - overrule what is known of NMI blocking
  * @vcpu: the vCPU
  * @masked: the new state
  *
  * Software knows better: user space restored a state, SMM was entered or left,
- * the emulator ran an IRET.  Writing back what was read changes nothing.
+ * the emulator ran an IRET.  Writing back what was read changes nothing.  It is always
+ * L1's latch; where L2 has one of its own, the emulator calls nested_vnmi.c.
  *
  * Context: vCPU thread, preemption enabled.
  */
@@ -135,10 +122,9 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (!masked && emulated_iret_of_l2(vcpu)) {
-		nested_vnmi_unmask(svm, NMI_UNBLOCK_RESTORED);
-		return;
-	}
+	/* User space may have taken away the NMI that was to be injected again. */
+	if (!vcpu->arch.nmi_injected)
+		svm->nmi.redelivery = false;
 
 	if (masked == svm_get_nmi_mask(vcpu))
 		return;

@@ -9,7 +9,9 @@
  */
 #include "nmi_nested_svm.h"
 
-enum { STAGE_L2_EXITED = STAGE_OWN };
+#define STAGE_L2_EXITED	STAGE_OWN
+#define STAGE_L2_HANDLER 6
+_Static_assert(STAGE_L2_HANDLER == STAGE_OWN + 1, "as below");
 
 #define CODE	0x1000
 #define COUNT	0x600
@@ -18,7 +20,7 @@ enum { STAGE_L2_EXITED = STAGE_OWN };
 #define STR(x)	__stringify(x)
 
 /* L2: an IRET with the prefix in front of it, then the target; and a handler. */
-extern char real_code[], real_open[], real_handler[], real_end[];
+extern char real_code[], real_open[], real_handler[], real_handler_stops[], real_end[];
 asm(".pushsection .rodata\n"
     ".code16\n"
     "real_code:\n"
@@ -34,6 +36,11 @@ asm(".pushsection .rodata\n"
     "	mov 2(%bp), %ax; mov %ax, " STR(COUNT) "+2\n"
     "	pop %ax; pop %bp\n"
     "	iret\n"
+    "real_handler_stops:\n"
+    "	push %eax\n"
+    ASM_STAGE(STAGE_L2_HANDLER)
+    "	pop %eax\n"
+    "	jmp real_handler\n"
     "real_end:\n"
     ".code64\n"
     ".popsection\n");
@@ -93,9 +100,9 @@ static const struct l2_start start = {
 };
 
 static struct kvm_vcpu *create(void (*guest)(void),
-			       void (*on_event)(struct event_regs *regs))
+			       void (*on_event)(struct event_regs *regs), char *handler)
 {
-	const uint16_t vector[2] = { real_handler - real_code, CODE >> 4 };
+	const uint16_t vector[2] = { handler - real_code, CODE >> 4 };
 	struct kvm_vcpu *vcpu;
 
 	if (force_emulation(1) < 0)
@@ -120,7 +127,7 @@ static void check_l2(struct kvm_vcpu *vcpu)
 
 static void unmasks_l2(void)
 {
-	struct kvm_vcpu *vcpu = create(l1, NULL);
+	struct kvm_vcpu *vcpu = create(l1, NULL, real_handler);
 
 	run_to(vcpu, STAGE_L2_EXITED);
 	check_l2(vcpu);
@@ -129,7 +136,7 @@ static void unmasks_l2(void)
 
 static void not_l1(void)
 {
-	struct kvm_vcpu *vcpu = create(l1_takes_nmis, on_nmi);
+	struct kvm_vcpu *vcpu = create(l1_takes_nmis, on_nmi, real_handler);
 
 	run_to(vcpu, STAGE_READY);
 	send_nmi(vcpu);
@@ -142,9 +149,54 @@ static void not_l1(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
 }
 
+/* The last thing that was emulated is an IRET, and L2 is in its handler since. */
+static struct kvm_vcpu *run_to_l2_handler(void (*guest)(void),
+					  void (*on_event)(struct event_regs *regs))
+{
+	struct kvm_vcpu *vcpu = create(guest, on_event, real_handler_stops);
+
+	if (guest == l1_takes_nmis) {
+		run_to(vcpu, STAGE_READY);
+		send_nmi(vcpu);
+	}
+	run_to(vcpu, STAGE_L2_HANDLER);
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI_MASK);
+	return vcpu;
+}
+
+static void written_back(void)
+{
+	struct kvm_vcpu *vcpu = run_to_l2_handler(l1, NULL);
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.masked, 0);
+	vcpu_events_set(vcpu, &events);
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI_MASK);
+	run_to(vcpu, STAGE_L2_EXITED);
+	check_l2(vcpu);
+	run_to(vcpu, STAGE_END);
+}
+
+static void unmasks_l1(void)
+{
+	struct kvm_vcpu *vcpu = run_to_l2_handler(l1_takes_nmis, on_nmi);
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.masked, 1);
+	events.nmi.masked = 0;
+	vcpu_events_set(vcpu, &events);
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.masked, 0);
+	CHECK_EQ(saved_vnmi_bits(vcpu), V_NMI_MASK);
+}
+
 static const struct test_case cases[] = {
 	{ "an emulated IRET of L2 in real mode unmasks L2", unmasks_l2 },
 	{ "it does not unblock L1's handler", not_l1 },
+	{ "events written back in L2's NMI handler leave it masked", written_back },
+	{ "events that unmask L1 there unmask L1, not L2", unmasks_l1 },
 };
 
 int main(void)
