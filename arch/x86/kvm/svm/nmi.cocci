@@ -13,7 +13,7 @@
 //# matches: complete 6.1=1 6.12=0 complete_fields 6.1=0 6.12=1
 //# matches: enter 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
 //# matches: state_rip 1 state_step 1 declared 2 include 1
-//# matches: setup 1 cpuid 6.1=1 6.12=0 cpuid_caps 6.1=0 6.12=1 aborted 1
+//# matches: setup 1 cpuid 6.1=1 6.12=0 cpuid_caps 6.1=0 6.12=1 aborted 1 new 1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
 //# gone: svm_get_nmi_mask svm_set_nmi_mask svm_enable_nmi_window iret_interception
 
@@ -180,3 +180,16 @@ position p;
 @@
 - vcpu->arch.nmi_injected@p = true;
 + svm_nmi_delivery_aborted(vcpu);
+
+@new@
+//# place: svm_complete_interrupts: nmi_injected=false redelivery=false {svm_nmi_delivery_aborted}
+parameter list params;
+position p;
+@@
+  svm_complete_interrupts@p(params)
+  {
+	...
+	vcpu->arch.nmi_injected = false;
++	svm->nmi.redelivery = false;
+	...
+  }

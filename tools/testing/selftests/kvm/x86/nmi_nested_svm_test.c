@@ -52,6 +52,17 @@ static void on_nmi_vmmcall(struct event_regs *regs)
 		vmmcall();
 }
 
+/* The frame of the NMI has no stack: #PF, which is L1's, in the middle of it. */
+static void l1_gives_no_stack(void)
+{
+	prepare_l2();
+	l1_svm->vmcb->save.rsp = 0x7f0000001000;
+	run_l2();
+	stgi();
+	guest_stop(STAGE_L1, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
 /* --- host --- */
 
 static const struct l2_start with_intercept = { .rip = l2 };
@@ -138,6 +149,27 @@ static void injection_does_not_block_l1(void)
 	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)guest_stop_next);
 }
 
+/* Nor is the next NMI for L1 what L1's was, whose delivery an exit has ended. */
+static void aborted_injection_is_over(void)
+{
+	const struct l2_start start = {
+		.rip = l2, .event_inj = EVENT_NMI, .exceptions = 1u << PF_VECTOR,
+	};
+	struct kvm_vcpu *vcpu = create_l1(l1_gives_no_stack, &start, NULL);
+	const struct l2_exit *exit;
+	uint64_t before;
+
+	run_to(vcpu, STAGE_L1);
+	exit = read_exits(vcpu, 1);
+	CHECK_EQ(exit[0].code, SVM_EXIT_EXCP_BASE + PF_VECTOR);
+	CHECK_EQ(exit[0].int_info & EVENT_TYPE, EVENT_NMI & EVENT_TYPE);
+	before = vcpu_stat(vcpu, "nmi_injections");
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	check_nmis_at_stop(vcpu, 1);
+	CHECK_EQ(vcpu_stat(vcpu, "nmi_injections"), before + 1);
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI that L1 intercepts ends L2 and stays pending", intercepted },
 	{ "L1 takes it behind its STGI", taken_with_gif },
@@ -145,6 +177,7 @@ static const struct test_case cases[] = {
 	{ "a second one waits for the IRET in L2", second_waits_in_l2 },
 	{ "L2 takes an NMI that L1 injects at its first instruction", injected_by_l1 },
 	{ "an NMI injected into L2 does not block L1", injection_does_not_block_l1 },
+	{ "nor does one whose delivery exits keep the next from being counted", aborted_injection_is_over },
 };
 
 int main(void)
