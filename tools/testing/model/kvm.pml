@@ -140,13 +140,18 @@ inline complete_interrupts()
 	vectoring = NONE
 }
 
+/* Where the emulator is not told apart from user space. */
+#ifndef EMULATOR_SET_NMI_MASK
+#define EMULATOR_SET_NMI_MASK	set_nmi_mask
+#endif
+
 /* KVM does the IRET itself behind an exit, as in real mode. */
 inline emulate_iret()
 {
 	pop();
 	blocked = false;
 	nmi_mask = false;
-	set_nmi_mask()
+	EMULATOR_SET_NMI_MASK()
 }
 
 /* VMRUN, VM entry: the event first, which an exit may interrupt. */

@@ -24,6 +24,7 @@
 #define mask_may_lag		false
 #define late_max		0
 #define irqs_open		false	/* they make L2 exit */
+#define EMULATOR_SET_NMI_MASK	emulator_set_nmi_mask
 
 #include "guest.pml"
 #include "svm.pml"
@@ -101,13 +102,12 @@ inline svm_nmi_leave_l2()
 	:: l1_state == NMI_RETIRING -> l1_state = NMI_BLOCKED
 	:: else
 	fi;
+	state = NMI_OPEN;
 	/* A delivery that was interrupted has not masked NMIs. */
 	if
-	:: nmi_injected -> state = NMI_OPEN
+	:: nmi_injected -> v_nmi_mask = false
 	:: else
 	fi;
-	sync_masked();
-	state = NMI_OPEN;
 	step = false;
 	ready = false
 }
@@ -135,8 +135,19 @@ inline delivery_aborted()
 	nmi_injected = true
 }
 
-/* Only the emulator calls it while L2 runs. */
+/* Only user space calls it while L2 runs, with what it has read or not. */
 inline set_nmi_mask()
+{
+	if
+	:: nmi_mask && l1_state != NMI_OPEN -> skip
+	:: !nmi_mask && l1_state == NMI_OPEN -> skip
+	:: nmi_mask && l1_state == NMI_OPEN -> l1_state = NMI_BLOCKED
+	:: !nmi_mask && l1_state != NMI_OPEN -> l1_state = NMI_OPEN
+	fi;
+	svm_nmi_update()
+}
+
+inline emulator_set_nmi_mask()
 {
 	nested_vnmi_unmask()
 }
@@ -308,6 +319,17 @@ outside:
 			nmi_pending = 1;
 			req_event = true;
 			halted = false;
+			goto progress_world
+		/* KVM_SET_VCPU_EVENTS */
+		:: !nested_run_pending ->
+			if
+			:: nmi_mask = (l1_state != NMI_OPEN)
+			:: nmi_mask = (l1_state == NMI_OPEN)
+			fi;
+			set_nmi_mask();
+			l1_blocked = nmi_mask;
+			nmi_mask = false;
+			req_event = true;
 			goto progress_world
 		/* KVM_GET_NESTED_STATE, KVM_SET_NESTED_STATE on a new vCPU */
 		:: !nested_run_pending ->

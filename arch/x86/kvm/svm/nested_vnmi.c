@@ -453,14 +453,12 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 	if (svm->nmi.l1.state == NMI_RETIRING)
 		svm->nmi.l1.state = NMI_BLOCKED;
 
-	if (nested_vnmi_emulated(svm)) {
+	if (nested_vnmi_used(svm)) {
+		svm->nmi.l2.state = NMI_OPEN;
 		/* A delivery that was interrupted has not masked NMIs. */
 		if (svm->vcpu.arch.nmi_injected)
-			svm->nmi.l2.state = NMI_OPEN;
-		sync_masked(svm);
-		svm->nmi.l2.state = NMI_OPEN;
-	} else if (!nested_vnmi_used(svm) &&
-		   (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK)) {
+			svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
+	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
 		vnmi_set_masked(svm, svm->nmi.l1.state != NMI_OPEN);
 		svm->nmi.l1.state = NMI_OPEN;
 	}

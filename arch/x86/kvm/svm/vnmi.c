@@ -135,15 +135,22 @@ void vnmi_set_masked(struct vcpu_svm *svm, bool masked)
  * @svm: the vCPU
  * @masked: the new state
  *
- * That may be L2's, of which L1 and user space see what the last exit has left in
- * nested.ctl.
+ * That may be L2's, which L1 and user space see in nested.ctl, as the last exit has
+ * left it.
  *
  * Context: vCPU thread, interrupts on or off.
  */
 void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked)
 {
-	if (svm->vmcb->control.int_ctl & V_NMI_ENABLE_MASK)
-		set_masked(svm->vmcb, masked);
+	u32 *l2_int_ctl = &svm->nested.ctl.int_ctl;
+
+	if (!(svm->vmcb->control.int_ctl & V_NMI_ENABLE_MASK))
+		return;
+
+	set_masked(svm->vmcb, masked);
+	if (is_guest_mode(&svm->vcpu))
+		*l2_int_ctl = masked ? *l2_int_ctl | V_NMI_BLOCKING_MASK :
+				       *l2_int_ctl & ~V_NMI_BLOCKING_MASK;
 }
 
 /**
