@@ -289,6 +289,13 @@ uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 /* Exits of the vCPU up to now, without those for the host's own interrupts. */
 uint64_t exits_of(struct kvm_vcpu *vcpu);
 
+/*
+ * The module's trace events in between; of the last one of a name ("kvm_nmi_inject: ")
+ * the text from there on, "" if there is none. Skips where there is no tracing.
+ */
+void trace_begin(void);
+void trace_end(const char *event, char *text, size_t size);
+
 /* To a file by which the kernel is told something. */
 void write_file(const char *path, const char *text);
 

@@ -191,11 +191,44 @@ static void iret_of_exception_opens(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)after_int3);
 }
 
+extern char blocking_elsewhere[];
+asm(".pushsection .text\n"
+    "blocking_elsewhere: nop\n"
+    ASM_STAGE(STAGE_END)
+    ".popsection");
+
+static void return_elsewhere(struct event_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	regs->rip = (uint64_t)blocking_elsewhere;
+	regs->rflags = RFLAGS_FIXED;
+	regs->rsp -= 256;
+}
+
+/* As an exception handler does that gives up what has faulted. */
+static void comes_elsewhere(void)
+{
+	const struct event_log *log;
+	struct kvm_vcpu *vcpu;
+
+	require_iret_tracked();
+	vcpu = run_to_handler(return_elsewhere);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	log = read_log(vcpu);
+	CHECK_EQ(log->nr, 2);
+	CHECK_EQ(nmi_nr(log, 1)->rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)blocking_elsewhere);
+}
+
 static const struct test_case cases[] = {
 	{ "a second NMI waits while the first handler runs", waits },
 	{ "it comes after the IRET, before the interrupted code runs on", comes_after_iret },
 	{ "so it does when the interrupted code has IRQs off", comes_after_iret_irqs_off },
 	{ "exits in the handler do not open the window", exits_do_not_open },
+	{ "a handler that returns elsewhere, to IRQs off, has the next one come there", comes_elsewhere },
 	{ "ten NMIs sent into the handler are one more", collapse_in_handler },
 	{ "two NMIs sent at once come one after the other", two_at_once },
 	{ "three NMIs sent at once are two", three_at_once },

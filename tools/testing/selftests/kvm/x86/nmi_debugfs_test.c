@@ -11,13 +11,11 @@
  * waits for, or on another vCPU; or it dies with a reader whose VM goes away.
  */
 #include <pthread.h>
-#include <sys/stat.h>
 
 #include "nmi_test.h"
 
 #define NR_VMS		8	/* half a second each on an emulated CPU */
 #define DEBUGFS_KVM	"/sys/kernel/debug/kvm"
-#define TRACEFS		"/sys/kernel/tracing"
 
 static uint64_t flags = RFLAGS_FIXED | RFLAGS_IF;
 
@@ -381,39 +379,17 @@ static void readers_and_dying_vms(void)
 
 /* --- the event of an injection ----------------------------------------------- */
 
-static void read_injection(const char *instance, char *event, size_t size)
-{
-	char path[128], line[512] = "";
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/trace", instance);
-	f = fopen(path, "r");
-	TEST_ASSERT(f, "%s: %s", path, strerror(errno));
-	event[0] = 0;
-	while (fgets(line, sizeof(line), f))
-		if (strstr(line, "kvm_nmi_inject: "))
-			snprintf(event, size, "%s", strstr(line, "kvm_nmi_inject: "));
-	fclose(f);
-	event[strcspn(event, "\n")] = 0;
-}
-
 static void injection_is_recorded(void)
 {
-	char instance[64], path[128], event[512], text[512];
+	char event[512], text[512];
 	const struct event_regs *nmi;
 	struct kvm_vcpu *vcpu;
 
-	snprintf(instance, sizeof(instance), TRACEFS "/instances/nmi_test-%d", getpid());
-	if (mkdir(instance, 0700))
-		skip("%s: %s", instance, strerror(errno));
-	snprintf(path, sizeof(path), "%s/events/kvm_nmi/enable", instance);
-	write_file(path, "1");
+	trace_begin();
 	vcpu = run_to_ready(NULL);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
-	write_file(path, "0");
-	read_injection(instance, event, sizeof(event));
-	rmdir(instance);
+	trace_end("kvm_nmi_inject: ", event, sizeof(event));
 
 	nmi = nmi_nr(read_log(vcpu), 1);
 	snprintf(text, sizeof(text),

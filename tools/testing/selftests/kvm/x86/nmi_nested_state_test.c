@@ -13,6 +13,7 @@
  * shadow that is over, or none where there is one.
  */
 #include <sys/mman.h>
+#include <time.h>
 
 #include "nmi_nested_svm.h"
 #include "nmi_events.h"
@@ -178,6 +179,39 @@ static void l1_first(void)
 	CHECK_EQ(exit[0].nr_nmis, 0);
 }
 
+/* --- for how long L2 was masked ------------------------------------------------- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+/* KVM knows of it since VMRUN, or since it was restored. */
+static void masked_since(void)
+{
+	const struct l2_start start = {
+		.rip = l2_stop_iret, .int_ctl = V_NMI_ENABLE | V_NMI_MASK,
+	};
+	const char *heading = "kvm_nmi_unblock: vcpu 0 level L2 open again after ";
+	uint64_t begin = now_ns(), ns;
+	struct kvm_vcpu *vcpu;
+	char event[512];
+
+	if (nmi_path() == SVM_VNMI)
+		skip("the CPU keeps the end of L2's handler to itself");
+	vcpu = create_l1(l1_runs_l2_once, &start, NULL);
+	trace_begin();
+	run_to(vcpu, STAGE_L2_IRET);
+	run_to(vcpu, STAGE_END);
+	trace_end(heading, event, sizeof(event));
+	TEST_ASSERT(event[0], "no %s", heading);
+	ns = strtoull(event + strlen(heading), NULL, 10);
+	CHECK(ns > 0 && ns <= now_ns() - begin, "%lu ns", ns);
+}
+
 /* --- in an interrupt shadow of L2 --------------------------------------------- */
 
 void state_pushf(void);
@@ -238,12 +272,13 @@ static const struct test_case cases[] = {
 	{ "L2 restored in the middle of an IRET of L1's handler leaves L1 blocked", iret },
 	{ "so does an L2 with vNMI", iret_vnmi },
 	{ "restored as by VMRUN, with an NMI for either, L1 takes its own first", l1_first },
+	{ "L2's V_NMI_MASK is no older than its VMRUN", masked_since },
 	{ "a shadow of L2 is saved while PUSHF in it waits for user space", in_shadow },
 };
 
 int main(void)
 {
-	if (!kvm_cpu_has(X86_FEATURE_SVM))
-		return skip_all("this KVM offers no SVM to its guests");
+	if (!kvm_cpu_has(X86_FEATURE_SVM) || !kvm_cpu_has(FEATURE_VNMI))
+		return skip_all("this KVM offers no vNMI to its guests");
 	return run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -408,6 +408,19 @@ static void cpuid_completes(void)
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, cpuid_in_shadow_next });
 }
 
+/* One #DB for the one instruction, at its end, and the NMI at the #DB's handler. */
+static void cpuid_stepped(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = run_shadowed(cpuid_in_shadow, RFLAGS_FIXED | RFLAGS_TF, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 },
+		     { DB_VECTOR, cpuid_in_shadow_next, RFLAGS_TF },
+		     { DB_VECTOR, cpuid_in_shadow_next + 1, RFLAGS_TF });
+	CHECK_EQ(dr6_seen[0], DR6_NONE | DR6_BS);
+}
+
 static void rdmsr_completes(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -602,6 +615,7 @@ static const struct test_case cases[] = {
 	{ "#PF shows its error code, CR2 and the guest's flags, then the NMI comes", page_faults },
 	{ "PUSHF that takes #PF shows error code, CR2 and flags", pushf_faults },
 	{ "CPUID completes in front of the NMI", cpuid_completes },
+	{ "CPUID that the guest steps traps once, then the NMI comes", cpuid_stepped },
 	{ "RDMSR completes in front of the NMI", rdmsr_completes },
 	{ "OUT completes in front of the NMI", out_completes },
 	{ "MOV from DR6 reads the guest's DR6", dr6_reads },

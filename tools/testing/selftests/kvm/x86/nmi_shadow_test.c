@@ -16,7 +16,7 @@
 
 #define INC_RBX_SIZE	3
 
-extern char shadow_hlt[], shadow_after_hlt[], shadow_after_cli[];
+extern char shadow_hlt[], shadow_after_hlt[], shadow_after_cli[], shadow_verw_hlt[];
 static uint64_t flags;
 static uint64_t pushed;
 
@@ -89,6 +89,42 @@ static void sti_hlt(void)
 
 	CHECK_EQ(read_log(vcpu)->nr, 1);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)shadow_after_hlt);
+}
+
+static void both_shadows(void)
+{
+	check_one_instruction_later(RFLAGS_FIXED | RFLAGS_IF,
+				    KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS);
+}
+
+static uint16_t verw_selector;
+
+static void guest_verw_hlt(void)
+{
+	asm volatile("mov %%ds, %[selector]\n\t"
+		     "sti\n\t"
+		     "out %%eax, %[port]\n\t"
+		     "verw %[selector]\n\t"
+		     "shadow_verw_hlt: hlt"
+		     : [selector] "+m"(verw_selector)
+		     : [port] "N"(STAGE_PORT), "a"(STAGE_READY) : "memory", "cc");
+}
+
+static void on_nmi_end(struct event_regs *regs)
+{
+	guest_stage(STAGE_END);
+}
+
+/* Only the first instruction after STI is in its shadow. */
+static void sti_verw_hlt(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_shadow_tracked(RFLAGS_IF);
+	vcpu = create_vm(guest_verw_hlt, on_nmi_end);
+	send_nmi_in_shadow(vcpu, KVM_X86_SHADOW_INT_STI);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)shadow_verw_hlt);
 }
 
 static void guest_cli(void)
@@ -179,6 +215,8 @@ static const struct test_case cases[] = {
 	{ "with IRQs on, an NMI in a MOV SS shadow comes one instruction later", mov_ss_irqs_on },
 	{ "with IRQs off, an NMI in a MOV SS shadow comes one instruction later", mov_ss_irqs_off },
 	{ "an NMI in an STI shadow comes one instruction later", sti_shadow },
+	{ "an NMI in both shadows at once comes one instruction later", both_shadows },
+	{ "an NMI between STI and VERW comes before the HLT that follows", sti_verw_hlt },
 	{ "an NMI between STI and HLT comes behind the HLT", sti_hlt },
 	{ "an NMI between STI and CLI comes behind the CLI", sti_cli },
 	{ "PUSHF in the shadow pushes the guest's own flags", pushf },

@@ -210,6 +210,40 @@ static void untaken_taken_back(void)
 	check_nmis_at_stop(vcpu, 1);
 }
 
+/* As system_reset: registers and events are written, the vCPU is not a new one. */
+static void reset_by_user_space(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
+	struct kvm_vcpu_events events;
+	struct kvm_regs start;
+
+	finish_stage(vcpu);
+	vcpu_regs_get(vcpu, &start);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	finish_stage(vcpu);
+	events = events_of(vcpu);
+	CHECK_EQ(events.nmi.masked, 1);
+	CHECK_EQ(events.nmi.pending, 1);
+	memset(&events, 0, sizeof(events));
+	events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	vcpu_events_set(vcpu, &events);
+	vcpu_regs_set(vcpu, &start);
+	guest_log.nr = guest_log.nr_nmis = guest_log.in_nmi = 0;
+	sync_global_to_guest(vcpu->vm, guest_log);
+
+	events = events_of(vcpu);
+	CHECK_EQ(events.nmi.masked, 0);
+	CHECK_EQ(events.nmi.pending, 0);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	check_nmis_at_stop(vcpu, 1);
+}
+
 static const struct test_case cases[] = {
 	{ "a pending NMI survives migration", pending },
 	{ "two pending NMIs survive migration", two_pending },
@@ -220,6 +254,7 @@ static const struct test_case cases[] = {
 	{ "an injected and a pending NMI survive migration", injected_and_pending },
 	{ "an NMI comes once after entries that were given up", given_up_entry },
 	{ "setting the events just read changes nothing", get_and_set },
+	{ "reset by user space forgets the NMI in service and the one that waits", reset_by_user_space },
 	{ "user space can take a pending NMI back", pending_taken_back },
 	{ "also one that an entry was asked to deliver and did not", untaken_taken_back },
 };
