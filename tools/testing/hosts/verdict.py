@@ -45,8 +45,12 @@ def is_over(consoles, token):
     return final_line(consoles[-1], token) is not None or any(map(FATAL.search, consoles))
 
 
+def has_complaint(console):
+    return any(map(COMPLAINT.match, console.splitlines()))
+
+
 def judge(console, token, limit=None, below=''):
-    """The verdict on a run that has ended; limit: it was stopped after so many seconds."""
+    """The verdict on a run that has ended; limit: it was stopped after so long a silence."""
     lines = console.splitlines()
     for line in lines + below.splitlines():
         if COMPLAINT.match(line):
@@ -56,7 +60,8 @@ def judge(console, token, limit=None, below=''):
         return Verdict(reason=f'did not start, or ended early: the host below reports {final_line(below, token)}')
     if final is None:
         last = next((line.strip() for line in reversed(lines) if line.strip()), 'none')
-        what = f'hung, stopped after {limit} s' if limit else 'crashed: the emulator ended early'
+        silence = f"hung: nothing printed for {limit} s of the emulator's own time"
+        what = silence if limit else 'crashed: the emulator ended early'
         return Verdict(reason=f'{what}; last console line: {last}')
     kind, _, rest = final.partition(' ')
     if kind == 'exit' and rest.isdecimal():
