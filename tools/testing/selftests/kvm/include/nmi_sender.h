@@ -38,8 +38,9 @@ static inline bool guest_all_nmis_came(void)
 
 /*
  * How many to send: so many on AMD, where the end of a handler is found by
- * software. Elsewhere the CPU does most of it, and the emulated host is slow.
- * NMI_TEST_COUNT in the environment overrules both.
+ * software. Elsewhere the CPU does most of it, and the emulated host is slow: a
+ * twentieth. Without NMI_TEST_LONG it is a fifth of these. NMI_TEST_COUNT in the
+ * environment overrules all of it.
  */
 uint64_t worth_sending(uint64_t nr);
 

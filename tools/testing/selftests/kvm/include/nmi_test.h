@@ -22,7 +22,8 @@
 
 /*
  * Each case runs in a process of its own, so a case that dies or hangs takes
- * nothing with it. The claim is what the TAP line says.
+ * nothing with it. The claim is what the TAP line says; no other case of the test
+ * has the same.
  */
 struct test_case {
 	const char *claim;
@@ -46,6 +47,9 @@ fail_at(const char *file, int line, const char *fmt, ...);
  * kernels that are slower: it multiplies all limits.
  */
 void limit_case(unsigned int seconds);
+
+/* NMI_TEST_LONG in the environment: what comes at random is to come many times. */
+bool long_run(void);
 unsigned int patience(unsigned int seconds);
 
 #define FAIL(fmt, ...) fail_at(__FILE__, __LINE__, fmt, ##__VA_ARGS__)

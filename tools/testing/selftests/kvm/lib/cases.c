@@ -55,6 +55,11 @@ void skip(const char *fmt, ...)
 	end_case(KSFT_SKIP, "", fmt, args);
 }
 
+bool long_run(void)
+{
+	return getenv("NMI_TEST_LONG");
+}
+
 unsigned int patience(unsigned int seconds)
 {
 	const char *given = getenv("NMI_TEST_PATIENCE");
@@ -144,7 +149,9 @@ static void run_case(const struct test_case *c)
 	}
 	if (last[0])
 		printf("# %s\n", last);
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		printf("# the case did not end within its limit of time\n");
+	else if (WIFSIGNALED(status))
 		printf("# ended by signal %d (%s)\n", WTERMSIG(status),
 		       strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) == NO_CHECK)
@@ -159,6 +166,18 @@ int skip_all(const char *reason)
 	return KSFT_SKIP;
 }
 
+/* Results are known by their claims, and exceptions from them. */
+static void require_own_claims(const struct test_case *cases, unsigned int nr)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < nr; i++)
+		for (j = 0; j < i; j++)
+			if (!strcmp(cases[i].claim, cases[j].claim))
+				ksft_exit_fail_msg("cases %u and %u have one claim: %s\n",
+						   j + 1, i + 1, cases[i].claim);
+}
+
 int run_cases(const struct test_case *cases, unsigned int nr)
 {
 	unsigned int i;
@@ -166,6 +185,7 @@ int run_cases(const struct test_case *cases, unsigned int nr)
 	expect_wrong = getenv("NMI_TEST_WRONG") != NULL;
 
 	ksft_print_header();
+	require_own_claims(cases, nr);
 	if (access("/dev/kvm", R_OK | W_OK))
 		ksft_exit_skip("/dev/kvm: %s\n", strerror(errno));
 	if (!vendor_module_loaded())

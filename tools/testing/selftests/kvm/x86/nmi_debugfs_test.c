@@ -339,7 +339,7 @@ static void *read_on(void *opened)
 	int fd;
 
 	while (!stop_reading) {
-		usleep(200);
+		usleep(1000);
 		fd = open(read_path, O_RDONLY);
 		if (fd < 0)
 			continue;

@@ -149,15 +149,20 @@ BOTH_WAYS(there_and_back)
 
 static const struct test_case cases[] = {
 	{ "a pending NMI moves to a host with vNMI", pending_to_vnmi },
-	{ "and to one without", pending_from_vnmi },
+	{ "a pending NMI moves to a host without vNMI", pending_from_vnmi },
 	{ "an NMI that was to be injected moves to a host with vNMI", injected_to_vnmi },
-	{ "and to one without", injected_from_vnmi },
+	{ "an NMI that was to be injected moves to a host without vNMI",
+	  injected_from_vnmi },
 	{ "a handler moves to a host with vNMI, still blocked", masked_to_vnmi },
-	{ "and to one without", masked_from_vnmi },
-	{ "so it does when another NMI waits", masked_and_pending_to_vnmi },
-	{ "and to one without vNMI", masked_and_pending_from_vnmi },
-	{ "a handler for whose end an NMI waits moves to vNMI and back", there_and_back_to_vnmi },
-	{ "and from vNMI and back", there_and_back_from_vnmi },
+	{ "a handler moves to a host without vNMI, still blocked", masked_from_vnmi },
+	{ "a handler moves to a host with vNMI while another NMI waits",
+	  masked_and_pending_to_vnmi },
+	{ "a handler moves to a host without vNMI while another NMI waits",
+	  masked_and_pending_from_vnmi },
+	{ "a handler for whose end an NMI waits moves to vNMI and back",
+	  there_and_back_to_vnmi },
+	{ "a handler for whose end an NMI waits moves from vNMI and back",
+	  there_and_back_from_vnmi },
 };
 
 int main(void)
