@@ -4,6 +4,13 @@
 
 KVM_NMI_VERSION := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"$$/\1/p' dkms.conf)
 
+# The kernel's build and make itself take a path with a space for two; a comma, a colon
+# or a quote means something to one tool or the other. Letters of any language do not.
+ifneq ($(shell pwd -P | LC_ALL=C tr -d 'A-Za-z0-9_./+~@\200-\377\n-' | wc -c),0)
+$(error the path "$(CURDIR)" has a space, or a sign like a colon or a comma, which the kernel's build \
+	cannot take: move the checkout to a path of letters, digits, - and _)
+endif
+
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
 MAKEFLAGS += --no-print-directory
@@ -85,6 +92,7 @@ deps:
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
 ## make check         run every test on every host (HOSTS="amd intel" for some)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
+## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -103,7 +111,7 @@ deb: purposes := build deb
 check-debug: purposes := build test debug
 lint: purposes := build lint
 docs: purposes := docs
-check check-debug compare demo fuzz shell model lint docs dkms deb: deps
+check check-long check-debug compare demo fuzz shell model lint docs dkms deb: deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 # A name misspelt is told before anything is built.
@@ -115,6 +123,10 @@ run-check: known-hosts modules selftests image
 
 check-fresh:
 	@HOSTS='$(HOSTS)' tools/testing/fresh/root '$(RELEASE)' tools/testing/fresh/check
+
+run-check-long: known-hosts modules selftests image
+	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/check || status=1; \
+	$(MAKE) run-check-debug || status=1; exit $$status
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts
@@ -204,5 +216,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
+.PHONY: check-long run-check-long check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:

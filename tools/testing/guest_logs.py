@@ -26,9 +26,11 @@ def difference(names, results):
 def compare(names, places, lawful):
     """A Result for each program with a case that passed in both PLACES, lists of Results.
 
-    LAWFUL is a table of cases whose guests may well see different things."""
+    LAWFUL is a table of cases whose guests may well see different things; of the tests
+    that have run in both it names no case that there is not."""
     here, there = map(cases, places)
-    unknown = dict(lawful)
+    ran = {test for test, _ in here} & {test for test, _ in there}
+    unknown = {key: reason for key, reason in lawful.items() if key[0] in ran}
     tests = {}
     for key in sorted(here.keys() & there.keys()):
         pair = here[key], there[key]

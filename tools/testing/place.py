@@ -2,12 +2,33 @@
 """Where tests run, here or on a host, and what came of them there."""
 
 import concurrent.futures
+import resource
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 from tap import Result, Tap
+
+
+@contextmanager
+def started(command, **kwargs):
+    """A program that does not outlive the block, nor does what it has started: it is told to end."""
+    with subprocess.Popen(command, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, **kwargs) as run:
+        try:
+            yield run
+        except BaseException:
+            run.terminate()
+            raise
+
+
+def output_of(command, **kwargs):
+    """(status, output, errors) of a program that is told to end when this one is interrupted."""
+    with started(command, **kwargs) as run:
+        said, errors = run.communicate()
+        return run.returncode, said, errors
 
 
 class Place:
@@ -17,7 +38,7 @@ class Place:
         self.name = name
         self.counts = Counter()
         self.results = []
-        self.start = time.monotonic()
+        self.start = time.monotonic(), cpu_seconds()
 
     def add(self, result):
         self.counts[result.outcome] += 1
@@ -27,11 +48,18 @@ class Place:
         sys.stdout.flush()
 
     def finish(self):
-        self.seconds = time.monotonic() - self.start
+        began, cpu = self.start
+        self.seconds, self.cpu = time.monotonic() - began, cpu_seconds() - cpu
         return self
 
     def summary(self):
-        return f"{self.name}: {totals(self.counts)} in {self.seconds:.0f} s"
+        return f"{self.name}: {totals(self.counts)} in {self.seconds:.0f} s, {self.cpu:.0f} s of CPU time"
+
+
+def cpu_seconds():
+    """What this process and all that it has seen the end of have used."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in usage)
 
 
 def totals(counts):
@@ -42,15 +70,14 @@ def run_selftests(place, command, judge=lambda result: result):
     """Run the selftests of a host; a host that fails is one failed test."""
     tap = Tap()
     failures = 0
-    with subprocess.Popen(command, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        with concurrent.futures.ThreadPoolExecutor(1) as reader:
-            errors = reader.submit(run.stderr.read)
-            for line in run.stdout:
-                result = tap.line(line)
-                if result:
-                    failures += result.outcome == "failed"
-                    place.add(judge(result))
+    # The reader outside: it reads until the command ends, also if that is told to.
+    with concurrent.futures.ThreadPoolExecutor(1) as reader, started(command, stderr=subprocess.PIPE) as run:
+        errors = reader.submit(run.stderr.read)
+        for line in run.stdout:
+            result = tap.line(line)
+            if result:
+                failures += result.outcome == "failed"
+                place.add(judge(result))
     if run.returncode and not failures or run.returncode == 125:
         said = errors.result().strip().splitlines()
         place.add(Result("failed", "", f"ended with status {run.returncode}",

@@ -15,11 +15,9 @@ HOSTS = "amd amd-vnmi intel intel-soft"
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
 
-# Of a test, as an option of run-tests: random programs take two minutes on amd-vnmi.
-TEST_LIMIT = "-t 300 "
-
-# Each test has a limit of its own; this is for the host, on a busy machine.
-SECONDS = "7200"
+# Of a test, as an option of run-tests, in a host's own time.
+TEST_LIMIT = "-t 600 "
+LONG_LIMIT = "-t 7200 "
 
 
 @dataclass(frozen=True)
@@ -49,23 +47,41 @@ def programs():
     return tuple(sorted(path.stem for path in SELFTESTS.glob("x86/*_test.c")))
 
 
-def variants():
-    """Rows of the table 'variants': host, module parameters, tests."""
+def long_run():
+    """'make check-long': all of the tests everywhere, and of each all it can do."""
+    return bool(os.environ.get("LONG"))
+
+
+def rows():
     table = SELFTESTS / "variants"
     for line in table.read_text().splitlines() if table.exists() else []:
         words = line.partition("#")[0].split()
         if words:
+            yield words
+
+
+def variants():
+    """Rows of the table 'variants': host, module parameters, tests."""
+    for words in rows():
+        if words[0] != "only":
             yield (words[0], tuple(word for word in words[1:] if "=" in word),
                    tuple(word for word in words[1:] if "=" not in word))
 
 
-def steps(host):
-    """All tests of a host, then those of its variants."""
+def only(host):
+    """The tests to which 'make check' keeps on a host, by the rows 'only' of the table."""
+    return {test for words in rows() if words[:2] == ["only", host] for test in words[2:]}
+
+
+def steps(host, everything=True):
+    """The tests of a host, all or those of 'make check', then those of its variants."""
     special = {test for _, _, tests in variants() for test in tests}
-    unknown = special - set(programs())
+    unknown = (special | {test for words in rows() if words[0] == "only" for test in words[2:]}) - set(programs())
     if unknown:
         sys.exit(f"{SELFTESTS}/variants names {' '.join(sorted(unknown))}: no such test")
-    common = tuple(program for program in programs() if program not in special)
+    wanted = set() if everything else only(host)
+    common = tuple(program for program in programs()
+                   if program not in special and (not wanted or program in wanted))
     return [Step(None, common)] + [Step(parameters, tests or common)
                                    for row_host, parameters, tests in variants() if row_host == host]
 
@@ -77,7 +93,7 @@ def command(host, folder, steps, *options, before="", after="", limit=TEST_LIMIT
     names = sorted({test for step in steps for test in step.tests})
     files = [word for name in ["run-tests"] + names for word in ("--with", str(folder / name))]
     script = "".join(f"{{ {step.script(limit)}; }} || status=1\n" for step in steps)
-    return [str(HERE / "hosts/run"), host, "--timeout", SECONDS, *options, *files, "--",
+    return [str(HERE / "hosts/run"), host, *options, *files, "--",
             f"{before}status=0\n{script}{after}exit $status"]
 
 

@@ -3,8 +3,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -56,6 +58,7 @@ class Check(unittest.TestCase):
         (self.testing / "selftests/kvm/x86/nmi_some_test.c").touch()
         for name in ("check", "exceptions.py", "guest_logs.py", "other_l1.py", "place.py", "suite.py", "tap.py"):
             shutil.copy(TESTING / name, self.testing)
+        shutil.copy(TESTING / "hosts/process.py", self.testing / "hosts")
 
     def check(self, record, status, errors="", hosts="amd"):
         """Run it on hosts that print RECORD and ERRORS and end with STATUS."""
@@ -118,6 +121,61 @@ class Check(unittest.TestCase):
         status, lines = self.check(GOOD, 0)
         self.assertNotEqual(status, 0)
         self.assertEqual(lines, [])
+
+    def test_variants_of_check(self):
+        """a host keeps to the tests of its rows 'only', unless all are asked for"""
+        for name in "a", "b":
+            (self.testing / f"selftests/kvm/x86/nmi_{name}_test.c").touch()
+        self.write("selftests/kvm/variants", "only amd nmi_a_test\nonly amd nmi_b_test\n")
+        self.write("hosts/run", "#!/bin/sh\n"
+                   """printf '%s\\n' "$*" | sed -n 's/.*run-tests -t [0-9]* \\(nmi[^;]*\\);.*/# \\1/p'\n"""
+                   "echo ok 1 \"$(printf '%s' \"$*\" | grep -o 'run-tests -t.*' | head -n 1)\"\n", 0o755)
+        for long, tests in ("", "nmi_a_test nmi_b_test;"), ("1", "nmi_a_test nmi_b_test nmi_some_test;"):
+            done = subprocess.run([self.testing / "check"], text=True, capture_output=True,
+                                  env=os.environ | {"HOSTS": "amd", "LONG": long})
+            self.assertIn(tests, done.stdout.splitlines()[0])
+
+    RUN = """#!/usr/bin/env python3
+import os, signal, sys
+sys.path.insert(0, os.path.dirname(__file__))
+from process import emulator, interrupt_once
+interrupt_once(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+print('ok 1 begun', flush=True)
+with emulator(['sleep', '1000'], os.devnull) as process:
+    os.write(os.open('{pids}', os.O_WRONLY | os.O_APPEND), b'%d %d ' % (os.getpid(), process.pid))
+    process.wait()
+"""
+
+    def interrupted(self, interrupt):
+        """(status, errors) of a run that is interrupted when two hosts run; nothing is left of them."""
+        pids = self.testing / "pids"
+        pids.write_text("")
+        self.write("hosts/run", self.RUN.format(pids=pids), 0o755)
+        with subprocess.Popen([self.testing / "check"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=os.environ | {"HOSTS": "amd intel"}, start_new_session=True) as check:
+            while len(pids.read_text().split()) < 4:
+                self.assertIsNone(check.poll())
+                time.sleep(0.1)
+            interrupt(check.pid)
+            _, errors = check.communicate()
+        left = [pid for pid in pids.read_text().split() if Path("/proc", pid).exists()]
+        return check.returncode, errors, left
+
+    def test_interrupted(self):
+        """Ctrl-C, or a signal to check alone, ends both hosts and their emulators before check ends"""
+        for interrupt in (lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGINT),
+                          lambda pid: os.kill(pid, signal.SIGTERM)):
+            status, errors, left = self.interrupted(interrupt)
+            self.assertEqual((status, left), (130, []), errors)
+            self.assertEqual(errors.splitlines()[-1], "check: interrupted")
+            self.assertNotIn("Traceback", errors)
+
+    def test_killed(self):
+        """a check that is killed leaves no host behind either"""
+        status, errors, left = self.interrupted(lambda pid: os.kill(pid, signal.SIGKILL))
+        while [pid for pid in left if Path("/proc", pid).exists()]:
+            time.sleep(0.1)
+        self.assertEqual(status, -signal.SIGKILL)
 
     def write(self, name, text, mode=0o644):
         file = self.testing / name

@@ -4,18 +4,22 @@
 import os
 import re
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
 ROOT = TESTING.parents[1]
+sys.path.insert(0, str(TESTING))
+
+from place import output_of
 
 EINVAL = 22
 
 # busybox's insmod returns the error number as its status, and tries twice, by
 # both system calls: two lines are one for each.
 VALUES = """
-for value in 0 -1 60001 ten 1 60000; do
+for value in 0 60001 ten 1 60000; do
 	dmesg -c >/dev/null
 	reload-module soft_vnmi_timeout_ms=$value >/dev/null 2>&1
 	echo "value $value status $? now $(cat /sys/module/kvm_intel/parameters/soft_vnmi_timeout_ms 2>/dev/null) \\
@@ -33,9 +37,7 @@ echo "left $(lsmod | grep -c ^kvm_intel)"
 def on_host(host, *arguments):
     if host not in (os.environ.get("HOSTS") or host).split():
         raise unittest.SkipTest(f"HOSTS leaves out {host}")
-    done = subprocess.run([TESTING / "hosts/run", host, *arguments], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return done.stdout
+    return output_of([TESTING / "hosts/run", host, *arguments], stderr=subprocess.STDOUT)[1]
 
 
 class Parameters(unittest.TestCase):
@@ -48,7 +50,7 @@ class Parameters(unittest.TestCase):
 
     def test_refused(self):
         """a timeout out of range is refused with EINVAL and one line in the log"""
-        for value in "0", "-1", "60001", "ten":
+        for value in "0", "60001", "ten":
             with self.subTest(value):
                 self.check(value, rf"status {EINVAL} now  said [12]")
 
