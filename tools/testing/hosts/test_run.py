@@ -409,7 +409,7 @@ class EmulatorTest(Folder):
 
     def qemu_command(self, **changes):
         run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
-                   interactive=False, cpus=1, icount=False)
+                   interactive=False, cpus=1, icount=False, below=None)
         tree = mock.Mock(image=Path('/image'))
         tree.dependencies.return_value = []
         with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
@@ -432,6 +432,7 @@ class EmulatorTest(Folder):
         self.assertEqual(fill.call_args[0][1], HOSTS['amd'])
         self.assertIn(f'-serial file:{self.folder}/below/console -serial file:{self.folder}/below/output ', outer)
         self.assertIn('-serial file:/c -serial file:/p ', outer)
+        self.assertNotIn('-icount', outer)
         self.assertIn('-accel kvm -cpu host,migratable=off ', inner)
         self.assertIn('-serial /dev/ttyS2 -serial /dev/ttyS3 ', inner)
         self.assertIn('-kernel /run/machine/build/vmlinux ', inner)
