@@ -146,7 +146,7 @@ static void print_position(struct kvm_vcpu *vcpu)
 	vcpu_events_get(vcpu, &events);
 	printf("guest at rip 0x%llx rsp 0x%llx rflags 0x%llx\n",
 	       regs.rip, regs.rsp, regs.rflags);
-	if (vcpu->vm->pgd_created) {
+	if (compat_has_pgd(vcpu->vm)) {
 		log = read_log(vcpu);
 		printf("%u events logged, %u of them NMIs\n", log->nr, log->nr_nmis);
 	}

@@ -50,7 +50,7 @@ void log_stage(struct kvm_vcpu *vcpu, uint32_t stage)
 {
 	if (!wanted())
 		return;
-	if (vcpu->vm->pgd_created)
+	if (compat_has_pgd(vcpu->vm))
 		log_events(read_log(vcpu));
 	log_line("stage %u", stage);
 }

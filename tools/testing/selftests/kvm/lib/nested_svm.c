@@ -20,7 +20,7 @@ void prepare_l2(void)
 	struct vmcb_control_area *control = &l1_svm->vmcb->control;
 
 	x2apic_enable();
-	generic_svm_setup(l1_svm, l2_start.rip, l2_stack + sizeof(l2_stack) - 8);
+	compat_svm_setup(l1_svm, l2_start.rip, l2_stack + sizeof(l2_stack) - 8);
 	control->intercept |= l2_start.intercepts;
 	if (!l2_start.ignore_nmi)
 		control->intercept |= 1ull << INTERCEPT_NMI;

@@ -16,7 +16,7 @@ void prepare_vmx_l2(void (*rip)(void))
 	x2apic_enable();
 	GUEST_ASSERT(prepare_for_vmx_operation(l1_vmx));
 	GUEST_ASSERT(load_vmcs(l1_vmx));
-	prepare_vmcs(l1_vmx, rip, l2_stack + sizeof(l2_stack));
+	compat_prepare_vmcs(l1_vmx, rip, l2_stack + sizeof(l2_stack));
 	vmwrite(PIN_BASED_VM_EXEC_CONTROL,
 		vmreadz(PIN_BASED_VM_EXEC_CONTROL) | l2_pin_controls);
 }
