@@ -7,22 +7,53 @@
 #define __KVM_X86_NMI_COMPAT_H
 
 #include <linux/bits.h>
+#include <linux/hrtimer.h>
 #include <linux/version.h>
 
-#if LINUX_VERSION_MAJOR != 6
-#error "Not a kernel that the NMI code knows: 6.1 and 6.12 are"
-#elif LINUX_VERSION_PATCHLEVEL == 1
+#define KVM_NMI_SERIES	(LINUX_VERSION_MAJOR * 1000 + LINUX_VERSION_PATCHLEVEL)
 
-/* The bits of VMCB offset 60h, new in 6.4 */
-#define V_NMI_PENDING_MASK	BIT(11)
-#define V_NMI_BLOCKING_MASK	BIT(12)
-#define V_NMI_ENABLE_MASK	BIT(26)
-
-#elif LINUX_VERSION_PATCHLEVEL != 12
-#error "Not a kernel that the NMI code knows: 6.1 and 6.12 are"
+#if KVM_NMI_SERIES != 6001 && KVM_NMI_SERIES != 6012 && KVM_NMI_SERIES != 7003
+#error "Not a kernel that the NMI code knows: 6.1, 6.12 and 7.3 are"
 #endif
 
 /* CPUID Fn8000_000A_EDX[25].  6.1 gives X86_FEATURE_VNMI to another bit. */
 #define FEATURE_VNMI		(15 * 32 + 25)
+
+#if KVM_NMI_SERIES < 6004
+
+/* The bits of VMCB offset 60h */
+#define V_NMI_PENDING_MASK	BIT(11)
+#define V_NMI_BLOCKING_MASK	BIT(12)
+#define V_NMI_ENABLE_MASK	BIT(26)
+
+#endif
+
+#if KVM_NMI_SERIES < 7000
+
+/* What VMX shares with TDX since, and SVM with common code */
+#define vmx_shared(vmx)		(vmx)
+#define nested_run_pending(v)	((v)->nested.nested_run_pending)
+#define guest_has_vnmi(vcpu)	guest_cpuid_has(vcpu, FEATURE_VNMI)
+#define is_sev_guest(vcpu)	sev_guest((vcpu)->kvm)
+#define is_sev_es_guest(vcpu)	sev_es_guest((vcpu)->kvm)
+
+static inline void nmi_hrtimer_setup(struct hrtimer *timer,
+				     enum hrtimer_restart (*function)(struct hrtimer *),
+				     clockid_t clock, enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = function;
+}
+
+/* An update may bring it to older kernels. */
+#define hrtimer_setup		nmi_hrtimer_setup
+
+#else
+
+#define vmx_shared(vmx)		(&(vmx)->vt)
+#define nested_run_pending(v)	((v)->vcpu.arch.nested_run_pending)
+#define guest_has_vnmi(vcpu)	guest_cpu_cap_has(vcpu, FEATURE_VNMI)
+
+#endif
 
 #endif /* __KVM_X86_NMI_COMPAT_H */

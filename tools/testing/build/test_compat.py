@@ -11,6 +11,19 @@ ROOT = Path(__file__).resolve().parents[3]
 COMPAT = ROOT / "arch/x86/kvm/nmi_compat.h"
 SUPPORTED = subprocess.run([ROOT / "scripts/kernel", "--supported"], text=True, check=True,
                            capture_output=True).stdout.split()
+NAMES = f"{', '.join(SUPPORTED[:-1])} and {SUPPORTED[-1]}"
+# What it includes, as far as it uses that.
+HEADERS = {
+    "linux/bits.h": "",
+    "linux/version.h": "",
+    "linux/hrtimer.h": """
+        typedef int clockid_t;
+        enum hrtimer_mode { HRTIMER_MODE_REL };
+        enum hrtimer_restart { HRTIMER_NORESTART };
+        struct hrtimer { enum hrtimer_restart (*function)(struct hrtimer *timer); };
+        void hrtimer_init(struct hrtimer *timer, clockid_t clock, enum hrtimer_mode mode);
+        """,
+}
 # Below the oldest, between any two, above the newest, and another major version.
 KERNELS = [f"{major}.{minor}" for major in (5, 6, 7) for minor in range(20)]
 
@@ -19,9 +32,9 @@ def compiled_for(kernel):
     """Status and errors of the header for a kernel of which only the version is there."""
     major, minor = kernel.split(".")
     with tempfile.TemporaryDirectory() as folder:
-        for name in "linux/bits.h", "linux/version.h":
+        for name, text in HEADERS.items():
             Path(folder, name).parent.mkdir(exist_ok=True)
-            Path(folder, name).touch()
+            Path(folder, name).write_text(text)
         done = subprocess.run(["gcc", "-fsyntax-only", "-I", folder, f"-DLINUX_VERSION_MAJOR={major}",
                                f"-DLINUX_VERSION_PATCHLEVEL={minor}", COMPAT],
                               text=True, capture_output=True)
@@ -35,7 +48,7 @@ class Supported(unittest.TestCase):
             status, errors = compiled_for(kernel)
             self.assertEqual(status == 0, kernel in SUPPORTED, f"{kernel}: {errors}")
             if status:
-                self.assertIn(f'#error "Not a kernel that the NMI code knows: {" and ".join(SUPPORTED)} are"', errors)
+                self.assertIn(f'#error "Not a kernel that the NMI code knows: {NAMES} are"', errors)
 
     def test_dkms(self):
         """DKMS is offered the supported kernels and no others"""

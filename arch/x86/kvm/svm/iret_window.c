@@ -115,7 +115,7 @@ static bool iret_switches_tasks(struct vmcb_save_area *save)
 static void intercept_iret(struct vcpu_svm *svm, struct iret_window *window,
 			   bool intercept)
 {
-	if (window == &svm->nmi.l2 || sev_es_guest(svm->vcpu.kvm))
+	if (window == &svm->nmi.l2 || is_sev_es_guest(&svm->vcpu))
 		return;
 
 	if (intercept)
@@ -239,7 +239,7 @@ int iret_interception(struct kvm_vcpu *vcpu)
 	struct vcpu_svm *svm = to_svm(vcpu);
 	struct iret_window *window = iret_window_now(svm);
 
-	if (sev_es_guest(vcpu->kvm)) {
+	if (is_sev_es_guest(vcpu)) {
 		++vcpu->stat.nmi_window_exits;
 		iret_window_open(svm, window, NMI_UNBLOCK_IRET);
 		return 1;
@@ -336,7 +336,7 @@ static void assert_at_rest(struct vcpu_svm *svm)
 	lockdep_assert_irqs_disabled();
 	WARN_ON_ONCE(nmi->step_lent || nmi->vnmi_lent || nmi->vnmi_held);
 
-	if (is_guest_mode(&svm->vcpu) || sev_es_guest(svm->vcpu.kvm))
+	if (is_guest_mode(&svm->vcpu) || is_sev_es_guest(&svm->vcpu))
 		return;
 
 	WARN_ON_ONCE(control->int_ctl & V_NMI_PENDING_MASK);

@@ -44,8 +44,7 @@ MODULE_PARM_DESC(nested_vnmi,
  */
 void nested_vnmi_setup(void)
 {
-	nested_vnmi = nested_vnmi && vgif && kvm_cpu_cap_has(X86_FEATURE_SVM);
-	if (nested_vnmi)
+	if (nested_vnmi && vgif)
 		kvm_cpu_cap_set(FEATURE_VNMI);
 }
 
@@ -83,6 +82,16 @@ static void tell_emulator_apart(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * nested_vnmi_settle() - show in the parameter what has been announced
+ *
+ * Context: module initialization, KVM's CPU capabilities are settled.
+ */
+void nested_vnmi_settle(void)
+{
+	nested_vnmi = nested_vnmi && vgif && kvm_cpu_cap_has(X86_FEATURE_SVM);
+}
+
+/**
  * svm_nmi_after_set_cpuid() - user space has set the guest's CPUID
  * @vcpu: the vCPU
  *
@@ -91,7 +100,7 @@ static void tell_emulator_apart(struct kvm_vcpu *vcpu)
 void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu)
 {
 	to_svm(vcpu)->nmi.vnmi_for_l1 = nested_vnmi &&
-					guest_cpuid_has(vcpu, FEATURE_VNMI);
+					guest_has_vnmi(vcpu);
 	if (to_svm(vcpu)->nmi.vnmi_for_l1)
 		tell_emulator_apart(vcpu);
 }
@@ -246,7 +255,7 @@ static void inject_into_l2(struct vcpu_svm *svm)
  */
 static bool l1_goes_first(struct vcpu_svm *svm)
 {
-	return svm->nested.nested_run_pending && svm->vcpu.arch.nmi_pending &&
+	return nested_run_pending(svm) && svm->vcpu.arch.nmi_pending &&
 	       !svm_nmi_blocked(&svm->vcpu);
 }
 

@@ -71,7 +71,7 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	struct vcpu_svm *svm = to_svm(vcpu);
 	bool to_l1 = is_guest_mode(vcpu) && nested_exit_on_nmi(svm);
 
-	if (svm->nested.nested_run_pending)
+	if (nested_run_pending(svm))
 		return -EBUSY;
 
 	/*
@@ -258,7 +258,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	struct vcpu_svm *svm = to_svm(vcpu);
 
 	/* NMI_COMPLETE opens the window; such a guest cannot be stepped. */
-	if (sev_es_guest(vcpu->kvm))
+	if (is_sev_es_guest(vcpu))
 		return;
 
 	if (is_guest_mode(vcpu) && nested_vnmi_used(svm)) {

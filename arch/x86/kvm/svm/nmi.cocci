@@ -10,10 +10,10 @@
 /// has caused.
 //# files: svm/svm.c svm/svm.h
 //# matches: take_out 8 hide_step 2 plant_step 1 swallow 1 run_step 1
-//# matches: complete 6.1=1 6.12=0 complete_fields 6.1=0 6.12=1
+//# matches: complete 1 6.12+=0 complete_fields 0 6.12+=1
 //# matches: enter 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
-//# matches: state_rip 1 state_step 1 declared 2 include 1
-//# matches: setup 1 cpuid 6.1=1 6.12=0 cpuid_caps 6.1=0 6.12=1 aborted 1 new 1
+//# matches: state_rip 1 state_step 1 declared 2 include 1 setup 1 announce 1
+//# matches: cpuid 1 6.12+=0 cpuid_caps 0 6.12=1 cpuid_end 0 7.3+=1 aborted 1 new 1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
 //# gone: svm_get_nmi_mask svm_set_nmi_mask svm_enable_nmi_window iret_interception
 
@@ -71,6 +71,7 @@ position p;
 - if (svm->awaiting_iret_completion@p && E) S
 
 @enter@
+//# place: svm_vcpu_run: pre_svm_run svm_nmi_enter clgi svm_vcpu_enter_exit
 position p;
 @@
 + if (unlikely(svm->nmi.enter))
@@ -78,6 +79,7 @@ position p;
   clgi@p();
 
 @exit@
+//# place: svm_vcpu_run: svm_complete_interrupts svm_nmi_exit svm_exit_handlers_fastpath
 position p;
 @@
 + if (unlikely(svm->nmi.in_play) && svm_nmi_exit(vcpu))
@@ -105,6 +107,7 @@ position p;
 + return svm_nmi_task_switch(vcpu, tss_selector, int_vec, reason, args);
 
 @cancel@
+//# place: svm_cancel_injection: svm_nmi_cancel svm_complete_interrupts
 position p;
 @@
   control->event_inj@p = 0;
@@ -112,9 +115,10 @@ position p;
 
 @reset@
 //# place: svm_vcpu_reset: init_vmcb svm_nmi_reset !init_vmcb
+expression list args;
 position p;
 @@
-  init_vmcb@p(vcpu);
+  init_vmcb@p(args);
 + svm_nmi_reset(vcpu);
 
 @state_rip@
@@ -159,6 +163,14 @@ position p;
   svm_set_cpu_caps@p();
 + svm_nmi_hardware_setup();
 
+@announce@
+//# place: svm_set_cpu_caps: !kvm_finalize_cpu_caps {nested_vnmi_setup}
+position p;
+@@
+  if (vgif)
+	kvm_cpu_cap_set@p(X86_FEATURE_VGIF);
++ nested_vnmi_setup();
+
 @cpuid@
 //# place: svm_vcpu_after_set_cpuid: svm_nmi_after_set_cpuid !X86_FEATURE_VNMI
 position p;
@@ -172,6 +184,13 @@ identifier fn;
 position p;
 @@
 - fn@p(vcpu, X86_FEATURE_VNMI);
++ svm_nmi_after_set_cpuid(vcpu);
+
+@cpuid_end@
+position p;
+@@
+  if (is_sev_guest(vcpu))
+	sev_vcpu_after_set_cpuid@p(svm);
 + svm_nmi_after_set_cpuid(vcpu);
 
 @aborted@

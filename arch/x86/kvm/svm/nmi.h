@@ -149,6 +149,7 @@ void step_pops_rflags(struct vcpu_svm *svm);
 
 /* nested_vnmi.c */
 void nested_vnmi_setup(void);
+void nested_vnmi_settle(void);
 bool nested_vnmi_used(struct vcpu_svm *svm);
 bool nested_vnmi_emulated(struct vcpu_svm *svm);
 bool nested_vnmi_in_play(struct vcpu_svm *svm);

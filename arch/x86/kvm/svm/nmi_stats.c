@@ -23,7 +23,7 @@ static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)
 {
-	if (sev_es_guest(vcpu->kvm))
+	if (is_sev_es_guest(vcpu))
 		return "nmi-complete";
 
 	return vnmi_in_use(to_svm(vcpu)) ? "vnmi" : "iret-window";

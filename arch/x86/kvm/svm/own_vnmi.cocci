@@ -4,11 +4,11 @@
 /// over through two hooks, and nested.c passes the bits of L2 on. vnmi.c and
 /// nested_vnmi.c do all of that, so the hooks stay empty and the rest goes.
 //# files: svm/svm.c svm/svm.h svm/nested.c svm/sev.c
-//# matches: functions 6.1=0 6.12=7 hooks 6.1=0 6.12=1 own_variable 6.1=0 6.12=1 own_parameter 6.1=0 6.12=1
-//# matches: declared_parameter 6.1=0 6.12=1 enabled 6.1=0 6.12=1 hooks_off 6.1=0 6.12=1
-//# matches: announced 6.1=0 6.12=1 initialized 6.1=0 6.12=1 reset_fields 6.1=0 6.12=1
-//# matches: fields 6.1=0 6.12=1 nested 6.1=0 6.12=2 sync_bits 6.1=0 6.12=1
-//# matches: checked 6.1=0 6.12=1 nmi_complete 6.1=0 6.12=1
+//# matches: functions 0 6.12+=7 hooks 0 6.12+=1 own_variable 0 6.12+=1 own_parameter 0 6.12+=1
+//# matches: declared_parameter 0 6.12+=1 enabled 0 6.12+=1 hooks_off 0 6.12+=1
+//# matches: announced 0 6.12+=1 initialized 0 6.12+=1 reset_fields 0 6.12+=1
+//# matches: fields 0 6.12+=1 nested 0 6.12+=2 sync_bits 0 6.12+=1 checked 0 6.12+=1
+//# matches: nmi_complete 0 6.12=1 nmi_complete_returns 0 7.3+=1
 //# gone: svm_is_vnmi_pending svm_set_vnmi_pending is_vnmi_enabled nested_vnmi_enabled
 
 @functions@
@@ -126,3 +126,12 @@ position p;
 - kvm_make_request(KVM_REQ_EVENT, vcpu);
 - ret = 1;
 + ret = iret_interception(vcpu);
+
+@nmi_complete_returns@
+position p;
+@@
+- ++vcpu->stat.nmi_window_exits;
+- svm->nmi_masked@p = false;
+- kvm_make_request(KVM_REQ_EVENT, vcpu);
+- return 1;
++ return iret_interception(vcpu);

@@ -130,7 +130,7 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	}
 
 	/* The memory of a SEV guest cannot be read: nothing can be emulated. */
-	if (kind == STEP_SHADOW && !sev_guest(svm->vcpu.kvm)) {
+	if (kind == STEP_SHADOW && !is_sev_guest(&svm->vcpu)) {
 		control->intercepts[INTERCEPT_DR] = ~0u;
 		vmcb_set_intercept(control, INTERCEPT_ICEBP);
 		for (i = 0; i < ARRAY_SIZE(shadow_intercepts); i++)
@@ -160,7 +160,7 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 	 * SYSCALL and SYSRET with EFER.SCE off.  #UD is always intercepted, except
 	 * from SEV guests, whose SYSCALL is left alone.
 	 */
-	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR && !sev_guest(svm->vcpu.kvm))
+	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR && !is_sev_guest(&svm->vcpu))
 		return svm->nmi.step_lent == STEP_SHADOW &&
 		       (svm->nmi.lent_efer & EFER_SCE);
 
@@ -439,7 +439,7 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 	case DB_VECTOR:
 		return 1;		/* the step itself */
 	case UD_VECTOR:
-		if (!sev_guest(vcpu->kvm))
+		if (!is_sev_guest(vcpu))
 			return invalid_opcode(vcpu);
 		break;
 	}

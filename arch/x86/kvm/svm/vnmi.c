@@ -59,7 +59,7 @@ void svm_nmi_hardware_setup(void)
 	vnmi = vnmi && vgif && boot_cpu_has(FEATURE_VNMI);
 	if (vnmi)
 		pr_info("Virtual NMI enabled\n");
-	nested_vnmi_setup();
+	nested_vnmi_settle();
 }
 
 /**
@@ -88,7 +88,7 @@ bool vnmi_in_use(struct vcpu_svm *svm)
 void vnmi_enable(struct vcpu_svm *svm)
 {
 	/* SEV-ES guests keep the NMI_COMPLETE protocol. */
-	if (!vnmi || sev_es_guest(svm->vcpu.kvm))
+	if (!vnmi || is_sev_es_guest(&svm->vcpu))
 		return;
 
 	svm->vmcb01.ptr->control.int_ctl |= V_NMI_ENABLE_MASK;

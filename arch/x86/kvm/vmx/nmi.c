@@ -121,7 +121,7 @@ bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
  */
 int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
-	if (to_vmx(vcpu)->nested.nested_run_pending)
+	if (nested_run_pending(to_vmx(vcpu)))
 		return -EBUSY;
 
 	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
@@ -327,7 +327,7 @@ static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
 		return false;
 
-	switch (vmx->exit_reason.basic) {
+	switch (vmx_shared(vmx)->exit_reason.basic) {
 	case EXIT_REASON_EXCEPTION_NMI:
 		info = vmx_get_intr_info(&vmx->vcpu);
 		if (!(info & INTR_INFO_VALID_MASK) ||
@@ -358,7 +358,7 @@ static bool can_deliver(struct vcpu_vmx *vmx)
 
 	return !is_guest_mode(vcpu) && !vcpu->guest_debug &&
 	       !vcpu->arch.smi_pending && !vmx->rmode.vm86_active &&
-	       !vmx->emulation_required;
+	       !vmx_shared(vmx)->emulation_required;
 }
 
 /**
@@ -412,7 +412,7 @@ void vmx_nmi_exit(struct vcpu_vmx *vmx)
 	    !is_intr_type(vmx->idt_vectoring_info, INTR_TYPE_NMI_INTR))
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_IRET);
 
-	if (vmx->exit_reason.basic == EXIT_REASON_NMI_WINDOW &&
+	if (vmx_shared(vmx)->exit_reason.basic == EXIT_REASON_NMI_WINDOW &&
 	    can_deliver(vmx)) {
 		exec_controls_clearbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
 		++vcpu->stat.nmi_window_exits;
@@ -657,8 +657,8 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 {
 	struct vmx_nmi *nmi = &to_vmx(vcpu)->nmi;
 
-	hrtimer_init(&nmi->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
-	nmi->timer.function = look_again;
+	hrtimer_setup(&nmi->timer, look_again, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL);
 	nmi_stats_create(vcpu);
 }
 

@@ -14,7 +14,7 @@
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
 //# matches: take_out 8 pml_full 1 recover 2
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
-//# matches: create 1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
+//# matches: create 1 7.3+=0 create_vt 0 7.3+=1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
 //# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
@@ -56,6 +56,7 @@ position p;
 -	vmcs_set_bits@p(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
 
 @enter@
+//# place: vmx_vcpu_run: !emulation_required vmx_nmi_enter vmx_vcpu_enter_exit
 position p;
 @@
 - if (unlikely(!enable_vnmi &&
@@ -65,6 +66,7 @@ position p;
 +	vmx_nmi_enter(vmx);
 
 @exit@
+//# place: vmx_vcpu_run: vmx_vcpu_enter_exit vmx_nmi_after_exit vmx_complete_interrupts vmx_exit_handlers_fastpath
 position p;
 @@
 - vmx_recover_nmi_blocking@p(vmx);
@@ -98,6 +100,12 @@ position p;
 position p;
 @@
   INIT_LIST_HEAD@p(&vmx->pi_wakeup_list);
++ vmx_nmi_create(vcpu);
+
+@create_vt@
+position p;
+@@
+  INIT_LIST_HEAD@p(&vmx->vt.pi_wakeup_list);
 + vmx_nmi_create(vcpu);
 
 @free@
@@ -191,12 +199,13 @@ position p;
 
 @fastpath@
 //# place: vmx_exit_handlers_fastpath: {EXIT_REASON_MSR_WRITE} {default} {nmi.reenter}
+identifier fn = {handle_fastpath_set_msr_irqoff, handle_fastpath_wrmsr};
 expression E;
 position p;
 @@
   switch (E) {
   case EXIT_REASON_MSR_WRITE:
-	return handle_fastpath_set_msr_irqoff@p(vcpu);
+	return fn@p(vcpu);
   ...
   default:
 -	return EXIT_FASTPATH_NONE;

@@ -26,7 +26,7 @@ static_assert(EXIT_REASON_NOTIFY >= 64);
 
 static __always_inline bool vmx_exit_concerns_nmi(struct vcpu_vmx *vmx)
 {
-	unsigned int reason = vmx->exit_reason.basic;
+	unsigned int reason = vmx_shared(vmx)->exit_reason.basic;
 
 	return reason >= 64 || NMI_EXITS & BIT_ULL(reason);
 }

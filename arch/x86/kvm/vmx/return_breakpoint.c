@@ -140,7 +140,7 @@ static void lend(struct vcpu_vmx *vmx, int slot)
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	unsigned long dr7 = vmx->vcpu.arch.dr7;
 
-	set_debugreg(0, 7);
+	set_debugreg(DR7_FIXED_1, 7);
 	write_slot(slot, bp->address);
 
 	/* Type and length 0: instruction execution. */
@@ -177,7 +177,7 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 	bp->pass = false;
 	if (!bp->armed || is_guest_mode(vcpu) || is_smm(vcpu) ||
 	    (vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) ||
-	    vmx->emulation_required)
+	    vmx_shared(vmx)->emulation_required)
 		return;
 
 	slot = free_slot(vcpu->arch.dr7);
@@ -224,7 +224,7 @@ static bool fired(struct vcpu_vmx *vmx, int slot)
 	u32 info = vmx_get_intr_info(&vmx->vcpu);
 	unsigned long causes;
 
-	if (vmx->exit_reason.basic != EXIT_REASON_EXCEPTION_NMI ||
+	if (vmx_shared(vmx)->exit_reason.basic != EXIT_REASON_EXCEPTION_NMI ||
 	    !is_debug(info) || is_icebp(info))
 		return false;
 
@@ -232,7 +232,7 @@ static bool fired(struct vcpu_vmx *vmx, int slot)
 	if (!(causes & BIT(slot)))
 		return false;
 
-	vmx->exit_qualification = causes & ~BIT(slot);
+	vmx_shared(vmx)->exit_qualification = causes & ~BIT(slot);
 	return true;
 }
 
@@ -244,7 +244,7 @@ static bool fired(struct vcpu_vmx *vmx, int slot)
  */
 static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
 {
-	unsigned long causes = vmx->exit_qualification;
+	unsigned long causes = vmx_shared(vmx)->exit_qualification;
 	unsigned long dr7 = vmx->vcpu.arch.dr7;
 	int slot;
 

@@ -222,7 +222,7 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 	vmx->nmi.enter = true;
 
 	/* What L1 injects into L2 is L1's, to the letter. */
-	if (!vmx->emulation_required && !is_guest_mode(&vmx->vcpu) &&
+	if (!vmx_shared(vmx)->emulation_required && !is_guest_mode(&vmx->vcpu) &&
 	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
 		vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_AS_EXCEPTION);
 
@@ -232,7 +232,7 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 		return;
 
 	/* Instructions that KVM emulates are guest time, too. */
-	if (vmx->emulation_required && !is_smm(&vmx->vcpu))
+	if (vmx_shared(vmx)->emulation_required && !is_smm(&vmx->vcpu))
 		count_time(&vmx->nmi);
 	else
 		vmx->nmi.mark = ktime_get();
