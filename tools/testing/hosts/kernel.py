@@ -49,6 +49,8 @@ class Kernel:
         self.keep = self.folder / 'hosts'
         self.image = self.folder / 'image'
         self.vmlinuz = self.image / 'boot' / f'vmlinuz-{kver}'
+        if not self.vmlinuz.exists():       # from 7 on
+            self.vmlinuz = self.image / 'usr/lib/modules' / kver / 'vmlinuz'
         if not self.vmlinuz.exists():
             raise HostError(f'{self.vmlinuz} is missing: run scripts/fetch-packages '
                             f'{self.image} linux-image-{kver}')
@@ -97,7 +99,8 @@ def module_field(file, field):
 def copy_module(source, target):
     """Unpack a module and leave out what only debuggers read: most of its size."""
     target.write_bytes(decompress(source.read_bytes()))
-    tool('objcopy', '--strip-debug', '-R', '.BTF', '-R', '.BTF_ids', target)
+    # .BTF_ids holds what the module itself reads when it is loaded.
+    tool('objcopy', '--strip-debug', '-R', '.BTF', target)
 
 
 def initramfs(folder, modules, files):
