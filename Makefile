@@ -180,8 +180,7 @@ run-patches run-check-patches: $(graft)/.inputs
 
 run-check-patches: modules
 
-## make port-report   try the semantic patches on the newest kernel of a Debian suite (SUITE=unstable)
-SUITE ?= unstable
+## make port-report   try the semantic patches on the newest kernel of Debian (SUITE= for that of one suite)
 port-report: purposes := build
 port-report: deps
 	@scripts/port-report '$(SUITE)'
