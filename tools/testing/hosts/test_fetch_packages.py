@@ -11,7 +11,8 @@ SCRIPT = Path(__file__).resolve().parents[3] / 'scripts/fetch-packages'
 
 # What the archive has is in the file "versions": lines of "package version".
 TOOLS = {
-    'apt-cache': '''awk -v name="$2" '$1 == name { print "  Candidate: " $2; found = 1 }
+    'apt-cache': '''[ "$1" != show ] || { cat "$ARCHIVE/show-$3"; exit; }
+        awk -v name="$2" '$1 == name { print "  Candidate: " $2; found = 1 }
         END { if (!found) print "  Candidate: (none)" }' "$ARCHIVE/versions"''',
     'apt-get': '''for last; do :; done
         echo "download $last" >>"$ARCHIVE/log"
@@ -61,6 +62,17 @@ class FetchTest(unittest.TestCase):
         self.assertTrue((self.dir / 'lib/modules/6.1-test/kernel').is_dir())
         self.offer('1.1')
         self.assertEqual(self.fetch('image', USR='/usr')[0], 0)
+
+    def test_a_kernel_that_is_in_parts_is_fetched_with_them(self):
+        kver = '7.3.4+deb13-amd64'
+        (self.archive / f'show-linux-image-{kver}').write_text(
+            f'Depends: kmod, linux-base-{kver} (= 1), linux-binary-{kver} (= 1), '
+            f'linux-modules-{kver} (= 1), linux-base\n')
+        names = [f'linux-{part}-{kver}' for part in ('image', 'base', 'binary', 'modules')]
+        (self.archive / 'versions').write_text(''.join(f'{name} 1\n' for name in names))
+        status, said, log = self.fetch(names[0])
+        self.assertEqual((status, said), (0, ''))
+        self.assertEqual([line for line in log if 'download' in line], [f'download {name}=1' for name in names])
 
     def test_the_same_version_is_left_alone_and_a_newer_one_fetched(self):
         self.fetch('image')

@@ -288,6 +288,12 @@ class KernelTest(Folder):
         with self.assertRaisesRegex(HostError, 'scripts/fetch-packages .*/9.9/image linux-image-9.9'):
             kernel.Kernel(self.folder, '9.9')
 
+    def test_the_kernel_may_be_with_its_modules(self):
+        modules = self.folder / '9.9/image/usr/lib/modules/9.9'
+        modules.mkdir(parents=True)
+        (modules / 'vmlinuz').touch()
+        self.assertEqual(kernel.Kernel(self.folder, '9.9').vmlinuz, modules / 'vmlinuz')
+
     def test_the_pvh_entry_is_found_among_other_notes(self):
         def note(owner, kind, desc):
             pad = lambda data: data + bytes(-len(data) % 4)
