@@ -123,6 +123,20 @@ bool on_qemu_tcg(void);
 
 bool on_bochs_2_7(void);
 
+/*
+ * From version 10 on QEMU pushes RF with each NMI that is injected. read_log() has
+ * taken it from NMIs' frames there, and nmi_flags() does from a frame's flags.
+ */
+bool nmis_push_rf(void);
+uint64_t nmi_flags(uint64_t rflags);
+
+/*
+ * A guest's breakpoint counts at the very instruction at which the guest is entered,
+ * and an interrupt shadow for it. Before version 10 QEMU had neither.
+ */
+bool breakpoints_armed_at_entry(void);
+bool shadow_survives_entry(void);
+
 /* Bochs, where time is what is executed and figures repeat. */
 bool tsc_counts_instructions(void);
 

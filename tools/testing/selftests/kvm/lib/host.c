@@ -236,7 +236,12 @@ void finish_stage(struct kvm_vcpu *vcpu)
 
 const struct event_log *read_log(struct kvm_vcpu *vcpu)
 {
+	unsigned int i;
+
 	sync_global_from_guest(vcpu->vm, guest_log);
+	for (i = 0; i < guest_log.nr && i < EVENT_LOG_SIZE; i++)
+		if (guest_log.event[i].vector == NMI_VECTOR)
+			guest_log.event[i].rflags = nmi_flags(guest_log.event[i].rflags);
 	return &guest_log;
 }
 

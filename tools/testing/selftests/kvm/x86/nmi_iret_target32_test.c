@@ -38,7 +38,7 @@ static void check_frame(const struct event32 *event, const struct frame32 *want)
 {
 	CHECK_EQ(event->frame.eip, want->eip);
 	CHECK_EQ(event->frame.cs, want->cs);
-	CHECK_EQ(event->frame.eflags, want->eflags);
+	CHECK_EQ(nmi_flags(event->frame.eflags), want->eflags);
 	CHECK_EQ(event->frame.ss, want->ss);
 }
 

@@ -204,7 +204,7 @@ static void user_popf(void)
 	*(uint32_t *)memory32(vcpu, regs.rsp) = FLAGS | RFLAGS_IF | RFLAGS_DF;
 	vcpu_regs_set(vcpu, &regs);
 	/* IOPL is 0, so IF is not user mode's. */
-	CHECK_EQ(next_event32(vcpu, NMI_VECTOR)->frame.eflags, FLAGS | RFLAGS_DF);
+	CHECK_EQ(nmi_flags(next_event32(vcpu, NMI_VECTOR)->frame.eflags), FLAGS | RFLAGS_DF);
 	run_to(vcpu, STAGE_END);
 }
 
@@ -221,7 +221,7 @@ static void check_sysenter(struct kvm_vcpu *vcpu)
 	nmi = next_event32(vcpu, NMI_VECTOR);
 	CHECK_EQ(nmi->frame.eip, AT(sysenter_target));
 	CHECK_EQ(nmi->frame.cs, CODE32);
-	CHECK_EQ(nmi->frame.eflags, FLAGS);
+	CHECK_EQ(nmi_flags(nmi->frame.eflags), FLAGS);
 	run_to(vcpu, STAGE_END);
 }
 
@@ -246,7 +246,7 @@ static void v86_pushes(void)
 	move_to(vcpu, v86_address(v86_pushf), V86_FLAGS | RFLAGS_IOPL);
 	nmi = next_event32(vcpu, NMI_VECTOR);
 	CHECK_EQ(nmi->frame.eip, v86_address(v86_pushf) + 1);
-	CHECK_EQ(nmi->frame.eflags, V86_FLAGS | RFLAGS_IOPL);
+	CHECK_EQ(nmi_flags(nmi->frame.eflags), V86_FLAGS | RFLAGS_IOPL);
 	run_to(vcpu, STAGE_END);
 	vcpu_regs_get(vcpu, &regs);
 	CHECK_EQ(regs.rbx & 0xffff, FLAGS | RFLAGS_IOPL);
