@@ -16,6 +16,7 @@ IMAGE = ROOT / "build" / KVER / "image/lib/modules"
 
 LAYERS = """
 set -e
+trap 'umount -l "$(realpath /lib/modules)" /var/lib/dkms /usr/src "$SCRATCH"' EXIT
 mount -t tmpfs tmpfs "$SCRATCH"
 cover() {
 	mkdir -p "$1" "$SCRATCH$1/upper" "$SCRATCH$1/work"
@@ -68,9 +69,13 @@ class Dkms(unittest.TestCase):
     def setUpClass(cls):
         if not Path("/lib/modules", KVER, "build").exists():
             raise unittest.SkipTest(f"make dkms: the headers of {KVER} are not installed here, only fetched")
+        # Where / is a folder of a mount, in a chroot, nothing can be said of that mount.
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        is_mount = any(line.split()[4] == "/" for line in mounts)
+        propagation = [] if is_mount else ["--propagation", "unchanged"]
         own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
         with tempfile.TemporaryDirectory() as scratch:
-            done = subprocess.run(["unshare", "--mount", *own_user, "sh", "-c", STEPS], cwd=ROOT, text=True,
+            done = subprocess.run(["unshare", "--mount", *propagation, *own_user, "sh", "-c", STEPS], cwd=ROOT, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   env=os.environ | {"SCRATCH": scratch, "IMAGE": str(IMAGE), "VERSION": VERSION})
         cls.steps = {name: (int(status), said, after.split()) for name, said, status, after in
