@@ -41,11 +41,11 @@ static const struct {
 	{ "with IRQs and HLT", WITH_IRQS | WITH_HALTS },
 	{ "in user mode and 32-bit code", WITH_MODES },
 	{ "saved, restored and disturbed", WITH_STATE },
-	{ "with shadows, steps and faults", WITH_STEPS | WITH_SHADOWS | WITH_FAULTS, 35 },
+	{ "with shadows, steps and faults", WITH_STEPS | WITH_SHADOWS | WITH_FAULTS, 25 },
 	{ "with debug registers, a debugger and steps", WITH_DEBUG | WITH_STEPS },
 	{ "with NMIs at any time", WITH_ASYNC | WITH_FAULTS | WITH_IRQS | WITH_HALTS },
 	{ "with SMIs and INIT", WITH_SMM | WITH_INIT },
-	{ "of all sorts", WITH_ALL, 45 },
+	{ "of all sorts", WITH_ALL, 35 },
 };
 
 #define LEAST		70	/* of the other kinds */
