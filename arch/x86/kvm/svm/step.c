@@ -157,12 +157,16 @@ static bool exit_is_a_guard(struct vcpu_svm *svm)
 		return false;
 
 	/*
-	 * SYSCALL and SYSRET with EFER.SCE off.  #UD is always intercepted, except
-	 * from SEV guests, whose SYSCALL is left alone.
+	 * SYSCALL and SYSRET with EFER.SCE off, or what ends the shadow otherwise.
+	 * #UD is always intercepted, except from SEV guests, whose SYSCALL is left
+	 * alone.
 	 */
 	if (code == SVM_EXIT_EXCP_BASE + UD_VECTOR && !is_sev_guest(&svm->vcpu))
 		return svm->nmi.step_lent == STEP_SHADOW &&
-		       (svm->nmi.lent_efer & EFER_SCE);
+		       (svm->nmi.lent_efer & EFER_SCE ||
+			!is_guest_mode(&svm->vcpu) ||
+			!vmcb12_is_intercept(&svm->nested.ctl,
+					     INTERCEPT_EXCEPTION_OFFSET + UD_VECTOR));
 
 	/* Exit codes number the intercepts in the order of their bits. */
 	return word >= FIRST_WORD && word <= INTERCEPT_WORD4 &&
@@ -418,16 +422,22 @@ static int icebp(struct kvm_vcpu *vcpu)
 static int invalid_opcode(struct kvm_vcpu *vcpu)
 {
 	u8 opcode[2];
+	int ret;
 
 	if (!read_opcode(vcpu, opcode))
 		return 1;
 
-	if (opcode[0] == TWO_BYTES && opcode[1] == SYSRET_2) {
+	if (opcode[0] == TWO_BYTES && opcode[1] == SYSRET_2 &&
+	    to_svm(vcpu)->vmcb->save.efer & EFER_SCE) {
 		step_pops_rflags(to_svm(vcpu));
 		return 1;
 	}
 
-	return svm_invoke_exit_handler(vcpu, SVM_EXIT_EXCP_BASE + UD_VECTOR);
+	/* Common code queues a #UD, which ends the shadow like any exception. */
+	ret = svm_invoke_exit_handler(vcpu, SVM_EXIT_EXCP_BASE + UD_VECTOR);
+	if (vcpu->arch.exception.pending)
+		end_shadow(vcpu);
+	return ret;
 }
 
 /* An exception that the CPU would have delivered by itself. */
