@@ -50,6 +50,11 @@ class Supported(unittest.TestCase):
             if status:
                 self.assertIn(f'#error "Not a kernel that the NMI code knows: {NAMES} are"', errors)
 
+    def test_fits(self):
+        """of each supported series it is said which update fits"""
+        fits = subprocess.run([ROOT / "scripts/kernel", "--fits"], text=True, check=True, capture_output=True).stdout
+        self.assertEqual([".".join(version.split(".")[:2]) for version in fits.split()], SUPPORTED)
+
     def test_dkms(self):
         """DKMS is offered the supported kernels and no others"""
         pattern = re.search(r'^BUILD_EXCLUSIVE_KERNEL="(.*)"$', (ROOT / "dkms.conf").read_text(), re.M)[1]

@@ -2,6 +2,7 @@
 """scripts/graft stops when a rule does not match as often as it says."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -54,6 +55,10 @@ position p;
 """
 
 
+# What to do about a kernel that our patches do not fit.
+ADVICE = "graft: (this|get a newer) kvm-nmi"
+
+
 class Scratch(unittest.TestCase):
     """A folder with a kernel's source, files of ours, and where they meet."""
 
@@ -69,9 +74,10 @@ class Scratch(unittest.TestCase):
         return done.returncode
 
     def assert_refused(self, *messages):
-        """The graft fails with exactly these lines and leaves nothing behind."""
+        """The graft fails with exactly these lines, but for advice, and leaves nothing behind."""
         self.assertEqual(self.graft(), 1)
-        self.assertEqual(self.stderr.splitlines(), [f"graft: {message}" for message in messages])
+        self.assertEqual([line for line in self.stderr.splitlines() if not re.match(ADVICE, line)],
+                         [f"graft: {message}" for message in messages])
         self.assertEqual(sorted(path.name for path in self.dest.parent.iterdir()), ["ours", "src"])
 
 
@@ -115,6 +121,40 @@ class SmallKernel(Scratch):
         self.write_source("arch/x86/kvm/vmx/vmx.c", VMX_C.replace("void inject(", "void inject_one("))
         self.assert_refused("rule take_out in vmx/nmi.cocci matched 0 times in vmx/vmx.c "
                             "of 6.1.192, expected 1")
+
+    def test_advice(self):
+        """who has a kernel that does not fit is told which one does, and how to stay with it"""
+        self.write_source("arch/x86/kvm/vmx/vmx.c", "")
+        for version, known in ("6.1.500", "; it is known to fit 6.1."), ("6.12.1", "; it is known to fit 6.12."), \
+                              ("6.99.1", ". Nothing was changed"):
+            self.write_ours("vmx/nmi.cocci", COCCI.replace("6.12=2", "6.12+=2"))
+            self.write_source(".version", version + "-1\n")
+            self.assertEqual(self.graft(), 1)
+            fits, stay = self.stderr.splitlines()[-2:]
+            self.assertTrue(fits.startswith(f"graft: this kvm-nmi does not fit {version}{known}"), fits)
+            self.assertEqual(stay, "graft: get a newer kvm-nmi; or start an older kernel and keep it: "
+                                   "sudo apt-mark hold linux-image-amd64 linux-headers-amd64")
+
+    def test_advice_for_those_with_another(self):
+        """one for which the modules are built is named if this machine can start it"""
+        builds = self.dest.parent / "build"
+        for kver in [path.parent.name for path in Path("/lib/modules").glob("*/kernel")] + ["6.1.0-0-gone"]:
+            self.write(builds / kver / "kvm-amd.ko", "")
+        self.write(builds / "new/src/.version", "6.1.500-1\n")
+        self.src.joinpath(".version").unlink()
+        self.src, self.dest = self.src.rename(self.src.with_name("source")), builds / "new/graft"
+        self.write_source(".version", "6.1.500-1\n")
+        self.write_source("arch/x86/kvm/vmx/vmx.c", "")
+        self.assertEqual(self.graft(), 1)
+        self.assertNotIn("6.1.0-0-gone", self.stderr)
+        if any(Path("/lib/modules").glob("*/kernel")):
+            self.assertRegex(self.stderr, r"; or start \S+, which has the modules, and keep it: sudo apt-mark hold")
+
+    def test_no_advice(self):
+        """what is wrong with spatch is no reason to keep a kernel"""
+        self.write_ours("vmx/nmi.cocci", COCCI.replace("- T inject", "- T T inject"))
+        self.assertEqual(self.graft(), 1)
+        self.assertNotRegex(self.stderr, ADVICE)
 
     def test_too_many_matches(self):
         """a rule that matches too often is told with the functions it matched in"""
@@ -224,8 +264,8 @@ class SmallKernel(Scratch):
             with self.subTest(place):
                 function, _, words = place.partition(": ")
                 self.assertEqual(self.place(place), 1)
-                self.assertEqual(self.stderr, f"graft: rule hook in vmx/nmi.cocci has to land in {function}() as "
-                                              f"{words}, but in 6.1.192 {wrong}\n")
+                self.assertEqual(self.stderr.splitlines()[0], "graft: rule hook in vmx/nmi.cocci has to land in "
+                                 f"{function}() as {words}, but in 6.1.192 {wrong}")
 
     def test_moved_into_a_branch(self):
         """so does one whose neighbour an update has moved into a branch"""

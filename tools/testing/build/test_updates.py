@@ -115,6 +115,14 @@ class Updates(unittest.TestCase):
             "6.1.9-1 FAILS", "rule hook in vmx/nmi.cocci matched 0 times in vmx/vmx.c of 6.1.9",
             "6.1.10-1 grafts", "1 of 2 versions hold"]))
 
+    def test_newer_than_known(self):
+        """of a series, a version that holds and is newer than the one known to fit is told"""
+        known = subprocess.run([ROOT / "scripts/kernel", "--fits"], text=True, capture_output=True).stdout.split()[0]
+        self.offer("trixie", known + "-1")
+        self.offer("trixie", known + "0-1")
+        self.offer("trixie", known + "00-1", FAILS)
+        self.assertEqual(self.check("trixie")[1][-2:], [f"scripts/kernel --fits names {known}", "2 of 3 versions hold"])
+
     def test_vanished_suite(self):
         """a suite that is no more is named, the others are looked at, and the status says so"""
         self.offer("trixie", "6.1.9-1")
