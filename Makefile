@@ -18,8 +18,13 @@ MAKEFLAGS += --no-print-directory
 # Empty when there is no such kernel: "modules" then says what there is. Not
 # every target needs one, and "deps" may yet install it.
 wanted := $(KVER)
-override KVER := $(shell KVER='$(wanted)' scripts/kernel 2>/dev/null)
-KHEADERS := $(shell KVER='$(KVER)' scripts/kernel --headers 2>/dev/null)
+# KDIR is the build folder of a kernel, SRC its source where that is not beside it.
+ifneq ($(KDIR),)
+override KDIR := $(abspath $(KDIR))
+endif
+export KDIR SRC
+override KVER := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(wanted)' scripts/kernel 2>/dev/null)
+KHEADERS := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(KVER)' scripts/kernel --headers 2>/dev/null)
 export KVER KHEADERS KVM_NMI_VERSION
 
 series := $(shell echo $(KVER) | cut -d. -f1,2)
@@ -35,7 +40,7 @@ all: modules
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make               build kvm-intel.ko and kvm-amd.ko (KVER= chooses the kernel)
+## make               build kvm-intel.ko and kvm-amd.ko (KVER= or KDIR=, SRC= choose the kernel)
 ifeq ($(KVER),)
 modules $(out)/src/.version:
 	@KVER='$(wanted)' scripts/kernel >/dev/null
@@ -49,7 +54,9 @@ dpkg-lists := $(wildcard $(foreach package,linux-source-$(series) linux-headers-
 	/var/lib/dpkg/info/$(package).list /var/lib/dpkg/info/$(package):*.list \
 	$(out)/headers/.packages/$(package)))
 
-$(out)/src/.version: scripts/unpack-source $(dpkg-lists)
+# Somebody's own source may have changed since.
+own := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(KVER)' scripts/kernel --source 2>/dev/null)
+$(out)/src/.version: scripts/unpack-source $(dpkg-lists) $(if $(own),FORCE)
 	@scripts/unpack-source $(out)/src
 endif
 
@@ -80,10 +87,17 @@ selftests: $(out)/src/.version
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
 
 ## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
-# It is unpacked, not installed.
+# It is unpacked, not installed. One that was built from its own source is taken from
+# where it was built, or from IMAGE.
+ifneq ($(own)$(IMAGE),)
+image:
+	@scripts/own-image '$(IMAGE)'
+else
 image:
 	@kver=$${KVER:-$$([ -z '$(wanted)' ] && scripts/kernel || scripts/suite --for '$(wanted)' scripts/newest-kernel '$(wanted)')}; \
 	scripts/suite --for "$$kver" scripts/fetch-packages build/$$kver/image linux-image-$$kver
+
+endif
 
 ## make deps          install the Debian packages that all this needs
 deps:
