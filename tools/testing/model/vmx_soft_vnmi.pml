@@ -104,7 +104,7 @@ inline cpu_iret_retired()
 inline cpu_stepped()
 {
 	if
-	:: waiting && waited + ran < TIMEOUT + 1 -> ran++
+	:: soft_nmi_blocked && waited + ran < TIMEOUT + 1 -> ran++
 	:: else
 	fi;
 	/* Code behind the interrupted instruction may lead there again. */
@@ -241,7 +241,7 @@ inline return_breakpoint_exit()
 
 /* soft_vnmi.c */
 
-inline count_time()
+inline soft_vnmi_count_time()
 {
 	waited = (waited + ran > TIMEOUT -> TIMEOUT : waited + ran);
 	ran = 0
@@ -252,7 +252,9 @@ inline soft_vnmi_block()
 	soft_nmi_blocked = true;
 	known_unmasked = false;
 	enter = true;
-	waiting = false
+	waiting = false;
+	waited = 0;
+	ran = 0
 }
 
 inline soft_vnmi_unblock()
@@ -278,11 +280,15 @@ inline soft_vnmi_blocked()
 	:: else
 	fi;
 	if
+	:: soft_nmi_blocked && irqs_open && event == NONE -> soft_vnmi_unblock()
+	:: else
+	fi;
+	if
 	:: soft_nmi_blocked && waiting && halted -> timer = true
 	:: else
 	fi;
 	if
-	:: soft_nmi_blocked && waiting && waited >= TIMEOUT ->
+	:: soft_nmi_blocked && (waiting || (!armed && nmi_pending > 0)) && waited >= TIMEOUT ->
 		timed_out = true;
 		soft_vnmi_unblock()
 	:: else
@@ -308,7 +314,7 @@ inline soft_vnmi_wait()
 	if
 	:: !waiting ->
 		waiting = true;
-		waited = 0;
+		waited = (armed -> 0 : waited);
 		ran = 0
 	:: else
 	fi;
@@ -338,10 +344,7 @@ inline soft_vnmi_exit()
 	:: !soft_nmi_blocked -> known_unmasked = true
 	:: soft_nmi_blocked ->
 		return_breakpoint_exit();
-		if
-		:: waiting -> count_time()
-		:: else
-		fi;
+		soft_vnmi_count_time();
 		if
 		:: vectoring == NONE && (returned || irqs_open) -> soft_vnmi_unblock()
 		:: else

@@ -100,7 +100,7 @@ inline host_timer()
 	fi
 }
 
-inline set_blocking_bit(blocking)
+inline vmx_set_blocking_bit(blocking)
 {
 	known_unmasked = !(blocking);
 	blocking_by_nmi = blocking
@@ -119,7 +119,12 @@ inline get_nmi_mask()
 inline set_nmi_mask()
 {
 	if
-	:: nmi_mask != blocking_by_nmi -> set_blocking_bit(nmi_mask)
+	:: nmi_mask != blocking_by_nmi ->
+		if
+		:: !nmi_mask && nmi_pending > 0 -> req_event = true
+		:: else
+		fi;
+		vmx_set_blocking_bit(nmi_mask)
 	:: else
 	fi
 }
@@ -160,7 +165,7 @@ inline vmx_nmi_exit()
 {
 	iret_did_not_retire();
 	if
-	:: did_not_retire -> set_blocking_bit(true)
+	:: did_not_retire -> vmx_set_blocking_bit(true)
 	:: !did_not_retire && blocking_by_nmi -> skip
 	:: !did_not_retire && !blocking_by_nmi ->
 		known_unmasked = true;
@@ -176,7 +181,7 @@ inline vmx_nmi_exit()
 inline look_at_iret_fault()
 {
 	if
-	:: event == EXC -> set_blocking_bit(false)
+	:: event == EXC -> vmx_set_blocking_bit(false)
 	:: else
 	fi;
 	iret_fault = false
@@ -198,13 +203,13 @@ inline vmx_nmi_enter()
 inline delivery_aborted()
 {
 	nmi_injected = true;
-	set_blocking_bit(false)
+	vmx_set_blocking_bit(false)
 }
 
 inline vmx_nmi_took_task_gate()
 {
 	nmi_injected = false;
-	set_blocking_bit(true)
+	vmx_set_blocking_bit(true)
 }
 
 inline create()

@@ -18,9 +18,9 @@
  * Which of the two holds is a property of the VMCS: with vnmi=0 an L1
  * hypervisor may still run its L2 with virtual NMIs.
  *
- * All functions run in the vCPU's thread with its VMCS loaded, those called
- * around VM entry with interrupts off.  Host NMIs are vmx.c's business; which
- * NMI makes L2 exit is decided in nested.c.  The counterpart for AMD is
+ * All functions that name a VMCS run in the vCPU's thread, those called around VM
+ * entry with interrupts off.  Host NMIs are vmx.c's business, NMIs that cross from
+ * L1 to L2 or back are nested_nmi.c's.  The counterpart for AMD is
  * svm/nmi.c, where the CPU knows nothing of NMI blocking.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -32,6 +32,7 @@
 #include "nested.h"
 #include "vmx.h"
 #include "nmi.h"
+#include "nmi_exit.h"
 
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
@@ -43,11 +44,6 @@
 #define SHADOW_POLL_NS		(20 * NSEC_PER_USEC)
 #define SHADOW_POLL_TRIES	8
 #define SHADOW_POLL_DOUBLINGS	12
-
-static bool has_virtual_nmis(struct vcpu_vmx *vmx)
-{
-	return pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS;
-}
 
 /**
  * vmx_nmi_unblocked() - tell that blocking has ended
@@ -67,8 +63,12 @@ void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause)
 	vmx->nmi.since = 0;
 }
 
-/* Only here is the bit written while the VMCS is in use. */
-static void set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
+/**
+ * vmx_set_blocking_bit() - block NMIs, or not, where the CPU tracks blocking
+ * @vmx: the vCPU, its VMCS loaded, which has virtual NMIs
+ * @blocked: the new state
+ */
+void vmx_set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
 {
 	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
 	if (blocked)
@@ -85,10 +85,12 @@ static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
 {
 	u32 blocking = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
 
-	if (has_virtual_nmis(vmx))
+	if (!has_virtual_nmis(vmx)) {
+		if (soft_vnmi_blocked(&vmx->vcpu))
+			return true;
+	} else if (!vmx->loaded_vmcs->nmi_known_unmasked) {
 		blocking |= GUEST_INTR_STATE_NMI;
-	else if (soft_vnmi_blocked(&vmx->vcpu))
-		return true;
+	}
 
 	return vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & blocking;
 }
@@ -97,7 +99,8 @@ static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
  * vmx_nmi_blocked() - is something in the way of an NMI?
  * @vcpu: the vCPU, its VMCS loaded
  *
- * The exit to L1 is not held back by what blocks NMIs within L2.
+ * The exit to L1 is not held back by what blocks NMIs within L2, only by what
+ * blocks them for L1.
  *
  * Context: vCPU thread, preemption enabled.
  * Return: true if an NMI cannot be taken at the current boundary.
@@ -105,7 +108,7 @@ static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
 {
 	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
-		return false;
+		return vmx_nmi_held_in_l2(vcpu);
 
 	return blocked_here(to_vmx(vcpu));
 }
@@ -124,8 +127,11 @@ int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	if (nested_run_pending(to_vmx(vcpu)))
 		return -EBUSY;
 
-	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
+	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu)) {
+		if (vmx_nmi_held_in_l2(vcpu))
+			return 0;
 		return for_injection ? -EBUSY : 1;
+	}
 
 	return !blocked_here(to_vmx(vcpu));
 }
@@ -141,6 +147,9 @@ bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
 	struct loaded_vmcs *vmcs = to_vmx(vcpu)->loaded_vmcs;
 	u32 state;
+
+	if (vmx_nmi_exiting_alone(vcpu))
+		return vmx_nmi_held_in_l2(vcpu);
 
 	if (!has_virtual_nmis(to_vmx(vcpu)))
 		return vmcs->soft_nmi_blocked;
@@ -171,13 +180,30 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	if (masked == vmx_get_nmi_mask(vcpu))
 		return;
 
+	/* No window opens where the CPU does not run: emulated real mode. */
+	if (!masked && vcpu->arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+
+	if (vmx_nmi_exiting_alone(vcpu))
+		vmx_nmi_hold_in_l2(vcpu, masked);
+	else
+		vmx_nmi_block(vmx, masked);
+}
+
+/**
+ * vmx_nmi_block() - block NMIs, or not, on the loaded VMCS
+ * @vmx: the vCPU, its VMCS loaded
+ * @blocked: the new state, which differs from the present one
+ */
+void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked)
+{
 	if (has_virtual_nmis(vmx)) {
-		set_blocking_bit(vmx, masked);
-		if (masked)
+		vmx_set_blocking_bit(vmx, blocked);
+		if (blocked)
 			vmx->nmi.since = rdtsc();
 		else
 			vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESTORED);
-	} else if (masked) {
+	} else if (blocked) {
 		soft_vnmi_block(vmx);
 	} else {
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RESTORED);
@@ -211,11 +237,19 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 		vmx->nmi.redelivery = false;
 	else
 		++vcpu->stat.nmi_injections;
-	vmx->nmi.since = rdtsc();
-	vmx->loaded_vmcs->nmi_known_unmasked = false;
 
-	if (!has_virtual_nmis(vmx))
-		soft_vnmi_inject(vmx);
+	if (unlikely(vmx->nmi.from_l1)) {
+		/* It blocks nothing; vmx_nmi_enter() sees to that. */
+		vmx->nmi.enter = true;
+	} else {
+		vmx->nmi.since = rdtsc();
+		if (!has_virtual_nmis(vmx))
+			soft_vnmi_inject(vmx);
+		else if (!vmx->loaded_vmcs->nmi_known_unmasked)
+			/* Injected and blocked, as only user space can ask for: no entry. */
+			vmx_set_blocking_bit(vmx, false);
+	}
+	vmx->loaded_vmcs->nmi_known_unmasked = false;
 
 	if (vmx->rmode.vm86_active) {
 		/*
@@ -223,13 +257,13 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 		 * software, so nothing but software can block NMIs.
 		 */
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);
-		if (has_virtual_nmis(vmx))
-			set_blocking_bit(vmx, true);
+		if (has_virtual_nmis(vmx) && !vmx->nmi.from_l1)
+			vmx_set_blocking_bit(vmx, true);
+		vmx->nmi.from_l1 = false;
 		return;
 	}
 
-	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD,
-		     NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK);
+	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_EVENT);
 
 	/*
 	 * An NMI ends a HLT that did not exit. vmx.c has vmx_clear_hlt() for
@@ -279,6 +313,10 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
+	/* Held until L2 exits, and nothing in L2 changes that. */
+	if (vmx_nmi_exiting_alone(vcpu))
+		return;
+
 	if (!has_virtual_nmis(vmx)) {
 		if (vmx->loaded_vmcs->soft_nmi_blocked) {
 			soft_vnmi_wait(vmx);
@@ -322,7 +360,7 @@ int handle_nmi_window(struct kvm_vcpu *vcpu)
  */
 static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 {
-	u32 info;
+	u32 info, fault = 0;
 
 	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
 		return false;
@@ -334,17 +372,23 @@ static bool iret_did_not_retire(struct vcpu_vmx *vmx)
 		    !(info & INTR_INFO_UNBLOCK_NMI) ||
 		    (info & INTR_INFO_VECTOR_MASK) == DF_VECTOR)
 			return false;
-		vmx->nmi.iret_fault = vmx->loaded_vmcs;
-		vmx->nmi.iret_fault_vector = info & INTR_INFO_VECTOR_MASK;
-		vmx->nmi.enter = true;
-		return true;
+		fault = (info & INTR_INFO_VECTOR_MASK) |
+			INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK;
+		break;
 	case EXIT_REASON_EPT_VIOLATION:
 	case EXIT_REASON_PML_FULL:
 	case EXIT_REASON_NOTIFY:
-		return vmx_get_exit_qual(&vmx->vcpu) & INTR_INFO_UNBLOCK_NMI;
+		if (vmx_get_exit_qual(&vmx->vcpu) & INTR_INFO_UNBLOCK_NMI)
+			break;
+		return false;
 	default:
 		return false;
 	}
+
+	vmx->nmi.iret_exit = vmx->loaded_vmcs;
+	vmx->nmi.iret_fault = fault;
+	vmx->nmi.enter = true;
+	return true;
 }
 
 /*
@@ -378,6 +422,37 @@ void vmx_nmi_reenter(struct vcpu_vmx *vmx)
 		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
 }
 
+/*
+ * Where a physical NMI would be blocked by what is injected (soft_vnmi.c), or where
+ * an NMI that is injected blocks nothing (L1 injects it, and has no virtual NMIs for
+ * its L2), the NMI goes in as a hardware exception of vector 2: delivered just like
+ * an NMI, it touches no blocking. vmx.c and user space only ever see the NMI.
+ */
+static void nmi_to_exception(struct vcpu_vmx *vmx)
+{
+	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_AS_EXCEPTION);
+	vmx->nmi.as_exception = true;
+	vmx->nmi.enter = true;
+	vmx->loaded_vmcs->nmi_known_unmasked = false;
+
+	/* Unlike an NMI, such an exception cannot be injected into a HLT. */
+	if (kvm_hlt_in_guest(vmx->vcpu.kvm))
+		vmcs_write32(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
+}
+
+/* Bit 12 of the IDT-vectoring information has no meaning. */
+#define VECTORING_INFO_UNDEFINED	BIT(12)
+
+/* An exception of vector 2 that L1 has injected as one stays one. */
+static void exception_to_nmi(struct vcpu_vmx *vmx)
+{
+	vmx->nmi.as_exception = false;
+	if ((vmx->idt_vectoring_info & ~VECTORING_INFO_UNDEFINED) == NMI_AS_EXCEPTION)
+		vmx->idt_vectoring_info = NMI_EVENT;
+	else
+		vmx->nmi.from_l1 = false;
+}
+
 /**
  * vmx_nmi_exit() - look at NMI state behind an exit
  * @vmx: the vCPU, its VMCS loaded
@@ -392,13 +467,16 @@ void vmx_nmi_exit(struct vcpu_vmx *vmx)
 {
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
+	if (vmx->nmi.as_exception)
+		exception_to_nmi(vmx);
+
 	if (!has_virtual_nmis(vmx)) {
 		soft_vnmi_exit(vmx);
 		return;
 	}
 
 	if (unlikely(iret_did_not_retire(vmx))) {
-		set_blocking_bit(vmx, true);
+		vmx_set_blocking_bit(vmx, true);
 		return;
 	}
 
@@ -460,21 +538,39 @@ static void deliver(struct vcpu_vmx *vmx)
  */
 static void look_at_iret_fault(struct vcpu_vmx *vmx)
 {
-	u32 fault = vmx->nmi.iret_fault_vector | INTR_TYPE_HARD_EXCEPTION |
-		    INTR_INFO_VALID_MASK;
 	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
 
-	if (vmx->nmi.iret_fault == vmx->loaded_vmcs &&
-	    (event & ~INTR_INFO_DELIVER_CODE_MASK) == fault) {
-		set_blocking_bit(vmx, false);
+	if (vmx->nmi.iret_exit == vmx->loaded_vmcs && vmx->nmi.iret_fault &&
+	    (event & ~INTR_INFO_DELIVER_CODE_MASK) == vmx->nmi.iret_fault) {
+		vmx_set_blocking_bit(vmx, false);
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_FAULT);
 	}
-	vmx->nmi.iret_fault = NULL;
+	vmx->nmi.iret_exit = NULL;
 }
 
 /*
- * On kernels for debugging: between an exit and the next entry nothing is lent, and
- * without virtual NMIs the VMCS's blocking bit is clear.  With them what is
+ * An NMI whose delivery was interrupted has not been injected again. Either it was
+ * taken back, or the delivery has raised an exception, which goes in instead: the
+ * NMI counts as taken then, its handler does not run, and NMIs are blocked.
+ */
+static void look_at_aborted_delivery(struct vcpu_vmx *vmx)
+{
+	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
+
+	vmx->nmi.redelivery = false;
+	if (vmx->vcpu.arch.nmi_injected && !vmx->nmi.from_l1 &&
+	    is_intr_type(event, INTR_TYPE_HARD_EXCEPTION)) {
+		if (has_virtual_nmis(vmx))
+			vmx_set_blocking_bit(vmx, true);
+		else
+			soft_vnmi_inject(vmx);
+	}
+	vmx->nmi.from_l1 = false;
+}
+
+/*
+ * On kernels for debugging: between an exit and the next entry the VMCS's blocking
+ * bit is clear without virtual NMIs.  With them what is
  * remembered of that bit should be true, but Bochs keeps it set across an entry
  * that clears it.
  */
@@ -486,7 +582,6 @@ static void assert_at_rest(struct vcpu_vmx *vmx)
 		return;
 
 	lockdep_assert_irqs_disabled();
-	WARN_ON_ONCE(vmx->nmi.ret.armed && vmx->nmi.ret.slot >= 0);
 
 	if (has_virtual_nmis(vmx))
 		return;
@@ -507,13 +602,26 @@ void vmx_nmi_enter(struct vcpu_vmx *vmx)
 	assert_at_rest(vmx);
 	vmx->nmi.enter = false;
 
+	/* The last entry failed: nothing has been taken back. */
+	return_breakpoint_take_back(vmx);
+	if (unlikely(vmx->nmi.as_exception)) {
+		vmx->nmi.as_exception = false;
+		if (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_AS_EXCEPTION)
+			vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_EVENT);
+	}
+
 	if (vmx->nmi.reenter)
 		deliver(vmx);
-
+	if (unlikely(vmx->nmi.redelivery))
+		look_at_aborted_delivery(vmx);
+	if (vmx->nmi.iret_exit)
+		look_at_iret_fault(vmx);
 	if (!has_virtual_nmis(vmx))
 		soft_vnmi_enter(vmx);
-	else if (vmx->nmi.iret_fault)
-		look_at_iret_fault(vmx);
+
+	if ((!has_virtual_nmis(vmx) || vmx->nmi.from_l1) && !vmx_shared(vmx)->emulation_required &&
+	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
+		nmi_to_exception(vmx);
 }
 
 /**
@@ -522,7 +630,8 @@ void vmx_nmi_enter(struct vcpu_vmx *vmx)
  *
  * An exit interrupted the delivery, or the entry that was to deliver it was
  * cancelled.  The NMI is injected again; VM entry refuses to inject an NMI
- * while NMIs are blocked, so blocking must not outlive the failed attempt.
+ * while NMIs are blocked, so blocking must not outlive the failed attempt.  An NMI
+ * that blocks nothing leaves blocking as it is.
  *
  * Context: vCPU thread, interrupts on or off.
  */
@@ -532,8 +641,12 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 
 	vcpu->arch.nmi_injected = true;
 	vmx->nmi.redelivery = true;
+	vmx->nmi.enter = true;
+	if (vmx->nmi.from_l1)
+		return;
+
 	if (has_virtual_nmis(vmx)) {
-		set_blocking_bit(vmx, false);
+		vmx_set_blocking_bit(vmx, false);
 	} else {
 		vmx->loaded_vmcs->soft_nmi_blocked = false;
 		vmx->nmi.ret.armed = false;
@@ -554,8 +667,11 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	vcpu->arch.nmi_injected = false;
-	if (has_virtual_nmis(vmx))
-		set_blocking_bit(vmx, true);
+	vmx->nmi.redelivery = false;
+	if (vmx->nmi.from_l1)
+		vmx->nmi.from_l1 = false;
+	else if (has_virtual_nmis(vmx))
+		vmx_set_blocking_bit(vmx, true);
 	else
 		soft_vnmi_inject(vmx);
 }
@@ -578,62 +694,6 @@ int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-/**
- * vmx_nmi_exited_to_l1() - an NMI has made L2 exit
- * @vcpu: the vCPU, back in L1
- *
- * L1 got the NMI as an exit of L2, which counts as taking it: NMIs are blocked
- * in L1 now, and one that came with it stays pending.
- *
- * Context: vCPU thread, preemption enabled.
- */
-void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu)
-{
-	--vcpu->arch.nmi_pending;
-	vmx_set_nmi_mask(vcpu, true);
-}
-
-/**
- * vmx_nmi_load_vmcs12() - take over L2's interruptibility state
- * @vmx: the vCPU, the VMCS of L2 loaded
- * @interruptibility: the field of L1's VMCS
- *
- * L1 enters L2 with @interruptibility.  The injection of an NMI, if L1 asked
- * for one, is going to block NMIs whatever the bit says, so nothing is known.
- *
- * Context: vCPU thread, preemption enabled.
- */
-void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility)
-{
-	if (!has_virtual_nmis(vmx)) {
-		vmx->loaded_vmcs->soft_nmi_blocked =
-			interruptibility & GUEST_INTR_STATE_NMI;
-		interruptibility &= ~GUEST_INTR_STATE_NMI;
-	}
-	vmcs_write32(GUEST_INTERRUPTIBILITY_INFO, interruptibility);
-	vmx->loaded_vmcs->nmi_known_unmasked = false;
-	vmx->nmi.enter = true;
-}
-
-/**
- * vmx_nmi_save_vmcs12() - the interruptibility state of L2 as L1 is to see it
- * @vmx: the vCPU, the VMCS of L2 loaded
- *
- * Context: vCPU thread, preemption enabled.
- * Return: the value for the field of L1's VMCS.
- */
-u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
-{
-	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
-
-	if (!has_virtual_nmis(vmx) && vmx->loaded_vmcs->soft_nmi_blocked)
-		interruptibility |= GUEST_INTR_STATE_NMI;
-
-	/* L1's own soft blocking comes back into play. */
-	vmx->nmi.enter = true;
-	return interruptibility;
-}
-
 /*
  * Hard interrupt context.  The thread looks at the pending NMI again and
  * decides; a vCPU that is halted has to be woken for that.
@@ -645,6 +705,56 @@ static enum hrtimer_restart look_again(struct hrtimer *timer)
 	kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
 	kvm_vcpu_kick(&vmx->vcpu);
 	return HRTIMER_NORESTART;
+}
+
+/*
+ * Common code ends a HLT for the mere request to look at new NMIs, before it knows
+ * whether NMIs are blocked; a CPU sleeps on if they are. So look here, where the
+ * thread of a halted vCPU comes by: when KVM_RUN begins, and when it wakes. Like
+ * common code's: one more NMI than is in service, and one in service at most.
+ */
+void vmx_nmi_take_requested(struct kvm_vcpu *vcpu)
+{
+	unsigned int limit = 2;
+
+	if (!kvm_check_request(KVM_REQ_NMI, vcpu))
+		return;
+
+	if (vmx_get_nmi_mask(vcpu) || vcpu->arch.nmi_injected)
+		limit = 1;
+	vcpu->arch.nmi_pending = min(vcpu->arch.nmi_pending +
+				     atomic_xchg(&vcpu->arch.nmi_queued, 0), limit);
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+}
+
+/**
+ * vmx_nmi_vcpu_load() - the vCPU's thread has got the CPU
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, preemption disabled.
+ */
+void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu)
+{
+	if (likely(vcpu->arch.mp_state != KVM_MP_STATE_HALTED))
+		return;
+
+	/* Asleep in HLT is the vCPU's own time, what was before KVM_RUN is not. */
+	if (!vcpu->stat.generic.blocking)
+		to_vmx(vcpu)->nmi.mark = ktime_get();
+	vmx_nmi_take_requested(vcpu);
+}
+
+/**
+ * vmx_nmi_vcpu_put() - the vCPU's thread loses the CPU
+ * @vcpu: the vCPU, its VMCS loaded
+ *
+ * Context: vCPU thread, preemption disabled.
+ */
+void vmx_nmi_vcpu_put(struct kvm_vcpu *vcpu)
+{
+	if (unlikely(vcpu->arch.mp_state == KVM_MP_STATE_HALTED) &&
+	    to_vmx(vcpu)->nmi.waiting)
+		soft_vnmi_count_time(to_vmx(vcpu));
 }
 
 /**
@@ -659,6 +769,7 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 
 	hrtimer_setup(&nmi->timer, look_again, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL);
+	return_breakpoint_init(&nmi->ret);
 	nmi_stats_create(vcpu);
 }
 
@@ -678,16 +789,19 @@ void vmx_nmi_free(struct kvm_vcpu *vcpu)
  * vmx_nmi_reset() - INIT or RESET of a vCPU
  * @vcpu: the vCPU, its VMCS loaded
  *
- * Context: vCPU thread, preemption enabled, vmx.c has cleared the interruptibility
- * state.
+ * Context: vCPU thread, preemption enabled, vmx.c is about to clear the
+ * interruptibility state.
  */
 void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
-	vmx->nmi.iret_fault = NULL;
+	vmx->nmi.iret_exit = NULL;
 	vmx->nmi.reenter = false;
 	vmx->nmi.redelivery = false;
+	vmx->nmi.from_l1 = false;
+	if (!vmx_get_nmi_mask(vcpu))
+		vmx->nmi.since = 0;	/* ended unseen */
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 	if (has_virtual_nmis(vmx))
 		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESET);

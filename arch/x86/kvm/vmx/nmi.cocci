@@ -14,13 +14,13 @@
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
 //# matches: take_out 8 pml_full 1 recover 2
 //# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
-//# matches: create 1 7.3+=0 create_vt 0 7.3+=1 free 1 reset 1 keep_mov_dr 1 host_event 1 fastpath 1
+//# matches: create 1 7.3+=0 create_vt 0 7.3+=1 free 1 reset 1 load 1 put 1 keep_mov_dr 1 host_event 1 fastpath 1
 //# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
 //# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
 
 @take_out@
-symbol vcpu, vmx, gpa, intr_info, true, false, enable_vnmi;
+symbol vcpu, vmx, cpu, gpa, intr_info, true, false, enable_vnmi;
 type T;
 identifier fn = {
 	vmx_enable_nmi_window, vmx_inject_nmi, vmx_get_nmi_mask, vmx_set_nmi_mask,
@@ -116,11 +116,25 @@ position p;
 + vmx_nmi_free(vcpu);
 
 @reset@
-//# place: vmx_vcpu_reset: GUEST_INTERRUPTIBILITY_INFO,0 vmx_nmi_reset !GUEST_INTERRUPTIBILITY_INFO
+//# place: vmx_vcpu_reset: !GUEST_INTERRUPTIBILITY_INFO vmx_nmi_reset GUEST_INTERRUPTIBILITY_INFO,0
 position p;
 @@
-  vmcs_write32@p(GUEST_INTERRUPTIBILITY_INFO, 0);
 + vmx_nmi_reset(vcpu);
+  vmcs_write32@p(GUEST_INTERRUPTIBILITY_INFO, 0);
+
+@load@
+//# place: vmx_vcpu_load: vmx_vcpu_load_vmcs vmx_nmi_vcpu_load
+position p;
+@@
+  vmx_vcpu_pi_load@p(vcpu, cpu);
++ vmx_nmi_vcpu_load(vcpu);
+
+@put@
+//# place: vmx_vcpu_put: vmx_nmi_vcpu_put vmx_prepare_switch_to_host
+position p;
+@@
++ vmx_nmi_vcpu_put(vcpu);
+  vmx_vcpu_pi_put@p(vcpu);
 
 @vmcs_state@
 position p;

@@ -6,6 +6,7 @@
  *   nmi.c        injection, blocking, windows; the virtual-NMI hardware path
  *   nmi_exit.h   the part of it that every exit runs
  *   soft_vnmi.c  VMCSs without virtual NMIs: blocking tracked in software
+ *   nested_nmi.c  what happens to NMIs and their blocking between L1 and L2
  *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  *   nmi_stats.c  what debugfs shows of all this
  */
@@ -20,6 +21,11 @@
 
 struct loaded_vmcs;
 struct vcpu_vmx;
+
+/* VM-entry interruption information and IDT-vectoring information of an NMI */
+#define NMI_EVENT	(NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK)
+#define NMI_AS_EXCEPTION \
+	(NMI_VECTOR | INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK)
 
 /* Where the handler of the last NMI is going to return to. */
 struct return_breakpoint {
@@ -41,10 +47,12 @@ struct vmx_nmi {
 	bool enter;			/* vmx_nmi_enter() has work */
 	bool reenter;			/* the last exit goes straight back */
 	bool redelivery;		/* the NMI to be injected is not a new one */
-	u64 since;			/* TSC of the injection, 0: not blocked */
-	/* The VMCS whose last exit was a fault of IRET, and the vector */
-	struct loaded_vmcs *iret_fault;
-	u8 iret_fault_vector;
+	bool from_l1;			/* it is L1's, and blocks nothing in L2 */
+	bool as_exception;		/* the entry under way has one like that */
+	u64 since;			/* TSC when blocking began, for those who ask */
+	/* The VMCS whose last exit was an IRET's, and the event that its fault is or 0 */
+	struct loaded_vmcs *iret_exit;
+	u32 iret_fault;
 
 	struct hrtimer timer;		/* makes an exit for an NMI that waits */
 	unsigned long sti_rip;		/* where the last wait for a shadow's end was */
@@ -52,7 +60,7 @@ struct vmx_nmi {
 	int sti_tries;			/* and how often it was there already */
 	bool waiting;			/* soft vNMI: an NMI waits, time counts */
 	ktime_t mark;			/* time has been counted up to here */
-	s64 waited_ns;			/* guest and halted time since it waits */
+	s64 waited_ns;			/* guest and halted time of the handler */
 	struct return_breakpoint ret;
 
 	struct nmi_stats *stats;	/* for debugfs; NULL: not counted */
@@ -76,13 +84,28 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu);
 int handle_nmi_window(struct kvm_vcpu *vcpu);
 int vmx_nmi_host_event(struct kvm_vcpu *vcpu);
 
+void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu);
+void vmx_nmi_vcpu_put(struct kvm_vcpu *vcpu);
+
 /* nested.c */
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu);
-void vmx_nmi_exited_to_l1(struct kvm_vcpu *vcpu);
-void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx, u32 interruptibility);
+bool vmx_nmi_due(struct kvm_vcpu *vcpu);
+void vmx_nmi_exit_to_l1(struct kvm_vcpu *vcpu);
+void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx);
+void vmx_nmi_restore_vmcs12(struct vcpu_vmx *vmx);
 u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx);
+bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu);
+void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason);
 
-/* nmi.c, called by soft_vnmi.c and return_breakpoint.c */
+/* nested_nmi.c, called by nmi.c */
+bool vmx_nmi_exiting_alone(struct kvm_vcpu *vcpu);
+bool vmx_nmi_held_in_l2(struct kvm_vcpu *vcpu);
+void vmx_nmi_hold_in_l2(struct kvm_vcpu *vcpu, bool held);
+
+/* nmi.c, called by the other files */
+void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked);
+void vmx_nmi_take_requested(struct kvm_vcpu *vcpu);
+void vmx_set_blocking_bit(struct vcpu_vmx *vmx, bool blocked);
 void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause);
 void vmx_nmi_reenter(struct vcpu_vmx *vmx);
 
@@ -94,8 +117,11 @@ void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause);
 void soft_vnmi_wait(struct vcpu_vmx *vmx);
 void soft_vnmi_enter(struct vcpu_vmx *vmx);
 void soft_vnmi_exit(struct vcpu_vmx *vmx);
+void soft_vnmi_count_time(struct vcpu_vmx *vmx);
 
-/* return_breakpoint.c, called by soft_vnmi.c */
+/* return_breakpoint.c, called by soft_vnmi.c and nmi.c */
+void return_breakpoint_init(struct return_breakpoint *bp);
+void return_breakpoint_take_back(struct vcpu_vmx *vmx);
 void return_breakpoint_arm(struct vcpu_vmx *vmx);
 void return_breakpoint_enter(struct vcpu_vmx *vmx);
 bool return_breakpoint_exit(struct vcpu_vmx *vmx);

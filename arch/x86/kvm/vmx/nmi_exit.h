@@ -12,6 +12,12 @@
 
 DECLARE_TRACEPOINT(kvm_nmi_unblock);
 
+/* A property of the VMCS, whatever the module parameter says. */
+static __always_inline bool has_virtual_nmis(struct vcpu_vmx *vmx)
+{
+	return pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS;
+}
+
 /*
  * Exits that an IRET may cause before it retires, at which vmx_nmi_exit() looks
  * closer, and the one for a window.  Of those from 64 on, few and far between,
@@ -43,7 +49,7 @@ static __always_inline void vmx_nmi_after_exit(struct vcpu_vmx *vmx)
 		return;
 
 	if (vmx_exit_concerns_nmi(vmx) || tracepoint_enabled(kvm_nmi_unblock) ||
-	    !(pin_controls_get(vmx) & PIN_BASED_VIRTUAL_NMIS))
+	    !has_virtual_nmis(vmx))
 		vmx_nmi_exit(vmx);
 	else if (!(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
 		   GUEST_INTR_STATE_NMI))

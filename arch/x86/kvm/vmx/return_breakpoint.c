@@ -92,12 +92,15 @@ void return_breakpoint_arm(struct vcpu_vmx *vmx)
 		return;
 
 	/* IRET to a 16-bit stack leaves the upper bits of ESP as they are. */
-	vmx_get_segment(vcpu, &ss, VCPU_SREG_SS);
-	bp->rsp_mask = ss.db || is_64_bit_mode(vcpu) ? ~0ul : 0xffff;
+	bp->rsp_mask = ~0ul;
+	if (!is_64_bit_mode(vcpu)) {
+		vmx_get_segment(vcpu, &ss, VCPU_SREG_SS);
+		if (!ss.db)
+			bp->rsp_mask = 0xffff;
+	}
 	bp->rsp = kvm_rsp_read(vcpu);
 	bp->address = kvm_get_linear_rip(vcpu);
 	bp->cpl = vmx_get_cpl(vcpu);
-	bp->slot = NOT_LENT;
 	bp->misses = 0;
 	bp->pass = false;
 
@@ -159,6 +162,29 @@ static void take_back(struct vcpu_vmx *vmx)
 	write_slot(bp->slot, vmx->vcpu.arch.eff_db[bp->slot]);
 	vmcs_writel(GUEST_DR7, vmx->vcpu.arch.dr7);
 	bp->slot = NOT_LENT;
+}
+
+/**
+ * return_breakpoint_init() - of a new vCPU
+ * @bp: its breakpoint
+ */
+void return_breakpoint_init(struct return_breakpoint *bp)
+{
+	bp->slot = NOT_LENT;
+}
+
+/**
+ * return_breakpoint_take_back() - before an entry, after one that failed
+ * @vmx: the vCPU, its VMCS loaded
+ *
+ * An entry that fails is no exit, and user space may go on after it.
+ *
+ * Context: vCPU thread, interrupts off.
+ */
+void return_breakpoint_take_back(struct vcpu_vmx *vmx)
+{
+	if (unlikely(vmx->nmi.ret.slot != NOT_LENT))
+		take_back(vmx);
 }
 
 /**
@@ -252,7 +278,9 @@ static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
 		if (!(dr7 & dr7_enable(slot)) ||
 		    (returned && !(dr7 & dr7_type(slot))))
 			causes &= ~BIT(slot);
-	return causes & (DR_TRAP_BITS | DR_STEP | DR6_BD);
+
+	/* A bus lock, for one; that the guest is in a transaction causes nothing. */
+	return causes & ~DR6_RTM;
 }
 
 /**

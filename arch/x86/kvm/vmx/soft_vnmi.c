@@ -20,12 +20,16 @@
  * The VMCS's blocking bit means *physical* NMIs here.  A CPU may set it while it
  * injects an NMI, and would keep the host from its own NMIs until the next exit,
  * or load the bit at each later entry.  So the NMI goes in as a hardware
- * exception of vector 2, which is delivered just like an NMI and blocks nothing;
- * and should the bit be set nevertheless, it is cleared at every exit and never
- * taken for guest state.
+ * exception of vector 2 (nmi.c), which is delivered just like an NMI and blocks
+ * nothing; and should the bit be set nevertheless, it is cleared at every exit and
+ * never taken for guest state.
  *
  * Time is counted from the moment an NMI has to wait, while the guest runs or
- * halts; a VM that is stopped does not come closer to the timeout.  The timer
+ * halts; a VM that is stopped does not come closer to the timeout.  A handler that
+ * has interrupted code with IRQs on is another matter: that code may have turned
+ * them off since, and who is seen with IRQs off then may be the handler or not.
+ * There the time of the handler counts, so that an NMI that comes a timeout later,
+ * such as a watchdog's into a guest that hangs, does not wait.  The timer
  * only makes sure that somebody looks: a guest that spins with IRQs off on a
  * tickless host CPU causes no exits, and a halted one none at all.
  */
@@ -39,9 +43,6 @@
 #include "vmx.h"
 #include "nmi.h"
 #include "../nmi_trace.h"
-
-/* Bit 12 of the IDT-vectoring information has no meaning. */
-#define VECTORING_INFO_UNDEFINED	BIT(12)
 
 #define TIMEOUT_MIN_MS	1
 #define TIMEOUT_MAX_MS	60000
@@ -63,9 +64,13 @@ __MODULE_PARM_TYPE(soft_vnmi_timeout_ms, "uint");
 MODULE_PARM_DESC(soft_vnmi_timeout_ms,
 		 "CPUs without virtual NMIs: how long an NMI waits for a handler that does not return, in ms of guest time (1 to 60000, default 1000)");
 
-/* Count the time since the last mark, if an NMI waits in it. */
-static void count_time(struct vmx_nmi *nmi)
+/**
+ * soft_vnmi_count_time() - the time since the last mark was the vCPU's own
+ * @vmx: the vCPU
+ */
+void soft_vnmi_count_time(struct vcpu_vmx *vmx)
 {
+	struct vmx_nmi *nmi = &vmx->nmi;
 	ktime_t now = ktime_get();
 
 	nmi->waited_ns += ktime_to_ns(ktime_sub(now, nmi->mark));
@@ -89,6 +94,8 @@ void soft_vnmi_block(struct vcpu_vmx *vmx)
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 	vmx->nmi.enter = true;
 	vmx->nmi.waiting = false;
+	vmx->nmi.waited_ns = 0;
+	vmx->nmi.mark = ktime_get();
 	vmx->nmi.since = rdtsc();
 }
 
@@ -141,6 +148,14 @@ static void start_timer(struct vmx_nmi *nmi)
 		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
 }
 
+/* An interrupt could be taken here, so no NMI handler is left. */
+static bool irq_window_open(struct vcpu_vmx *vmx)
+{
+	return (vmx_get_rflags(&vmx->vcpu) & X86_EFLAGS_IF) &&
+	       !(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
+		 (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS));
+}
+
 /**
  * soft_vnmi_blocked() - are NMIs blocked, and not for too long?
  * @vcpu: the vCPU, its VMCS loaded
@@ -164,11 +179,21 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 		soft_vnmi_wait(vmx);
 
 	/* SMM blocks NMIs for as long as it takes. */
-	if (!vmx->nmi.waiting || is_smm(vcpu))
+	if (is_smm(vcpu))
+		return true;
+
+	/* RSM, the emulator or user space may have opened it since the exit. */
+	if (irq_window_open(vmx) &&
+	    !(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK)) {
+		soft_vnmi_unblock(vmx, NMI_UNBLOCK_IRQ_WINDOW);
+		return false;
+	}
+
+	if (!vmx->nmi.waiting && (vmx->nmi.ret.armed || !vcpu->arch.nmi_pending))
 		return true;
 
 	if (halted) {
-		count_time(&vmx->nmi);
+		soft_vnmi_count_time(vmx);
 		start_timer(&vmx->nmi);
 	}
 	if (time_left(&vmx->nmi) > 0)
@@ -196,17 +221,13 @@ void soft_vnmi_wait(struct vcpu_vmx *vmx)
 
 	if (!nmi->waiting) {
 		nmi->waiting = true;
-		nmi->waited_ns = 0;
+		if (nmi->ret.armed)
+			nmi->waited_ns = 0;
 		nmi->mark = ktime_get();
 	}
 	start_timer(nmi);
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 }
-
-/* The NMI as the CPU gets it to see; vmx.c and user space never do. */
-#define NMI_EVENT	(NMI_VECTOR | INTR_TYPE_NMI_INTR | INTR_INFO_VALID_MASK)
-#define NMI_AS_EXCEPTION \
-	(NMI_VECTOR | INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK)
 
 /**
  * soft_vnmi_enter() - before VM entry
@@ -221,19 +242,11 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 
 	vmx->nmi.enter = true;
 
-	/* What L1 injects into L2 is L1's, to the letter. */
-	if (!vmx_shared(vmx)->emulation_required && !is_guest_mode(&vmx->vcpu) &&
-	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
-		vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_AS_EXCEPTION);
-
 	return_breakpoint_enter(vmx);
-
-	if (!vmx->nmi.waiting)
-		return;
 
 	/* Instructions that KVM emulates are guest time, too. */
 	if (vmx_shared(vmx)->emulation_required && !is_smm(&vmx->vcpu))
-		count_time(&vmx->nmi);
+		soft_vnmi_count_time(vmx);
 	else
 		vmx->nmi.mark = ktime_get();
 }
@@ -253,10 +266,6 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 		vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
 			     state & ~GUEST_INTR_STATE_NMI);
 
-	if ((vmx->idt_vectoring_info & ~VECTORING_INFO_UNDEFINED) ==
-	    NMI_AS_EXCEPTION)
-		vmx->idt_vectoring_info = NMI_EVENT;
-
 	if (!vmx->loaded_vmcs->soft_nmi_blocked) {
 		vmx->loaded_vmcs->nmi_known_unmasked = true;
 		return;
@@ -266,8 +275,7 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 	if (is_smm(&vmx->vcpu))
 		return;
 
-	if (vmx->nmi.waiting)
-		count_time(&vmx->nmi);
+	soft_vnmi_count_time(vmx);
 
 	/* Not at an instruction boundary: perhaps this very NMI is underway. */
 	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
@@ -275,7 +283,6 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 
 	if (returned)
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RETURN);
-	else if ((vmx_get_rflags(&vmx->vcpu) & X86_EFLAGS_IF) &&
-		 !(state & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
+	else if (irq_window_open(vmx))
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_IRQ_WINDOW);
 }

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guest NMIs between a guest hypervisor (L1) and its guest (L2).
+ *
+ * L1's CPU has one blocking of NMIs.  With virtual NMIs L2 gets another, which is
+ * bit 3 of the interruptibility state then.  By the controls of L1's VMCS:
+ *
+ *   neither	    Entry sets blocking to bit 3, L2's IRET ends it.  An NMI goes to
+ *		    L2's handler.
+ *   NMI exiting    Entry sets blocking to bit 3, and nothing in L2 changes it.  An
+ *		    NMI makes L2 exit, unless it is blocked.
+ *   both	    Entry ends blocking.  An NMI makes L2 exit.  Bit 3 is about NMIs
+ *		    that L1 injects, and about the NMI window, whose exit comes
+ *		    before that of an NMI.
+ *
+ * An exit leaves blocking as it is and shows it in bit 3, of the first two kinds;
+ * one by an NMI blocks after that.  An NMI that L1 injects blocks nothing, except
+ * with virtual NMIs.  (Measured on CPUs; the manual tells the most part of it in "VM
+ * Entries", "Changes to Instruction Behavior in VMX Non-Root Operation" and "Event
+ * Blocking".)
+ *
+ * Where blocking is while L2 runs: for the first kind in the VMCS of L2, as for any
+ * guest that takes NMIs; for the second in L1's VMCS, that is in vmcs12, for L2
+ * cannot change it; for the third it is not.  The VMCS of L1 gets it when L2 exits,
+ * so that an entry that fails leaves it as it was.
+ */
+#include <linux/kvm_host.h>
+
+#include "x86.h"
+#include "nested.h"
+#include "vmx.h"
+#include "nmi.h"
+#include "nmi_exit.h"
+#include "../nmi_trace.h"
+
+static bool exiting_alone(struct vmcs12 *vmcs12)
+{
+	return nested_cpu_has_nmi_exiting(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
+}
+
+static bool says_blocked(struct vmcs12 *vmcs12)
+{
+	return vmcs12->guest_interruptibility_info & GUEST_INTR_STATE_NMI;
+}
+
+static void say_blocked(struct vmcs12 *vmcs12, bool blocked)
+{
+	vmcs12->guest_interruptibility_info &= ~GUEST_INTR_STATE_NMI;
+	if (blocked)
+		vmcs12->guest_interruptibility_info |= GUEST_INTR_STATE_NMI;
+}
+
+/**
+ * vmx_nmi_exiting_alone() - does L2 run with NMI exiting, but no virtual NMIs?
+ * @vcpu: the vCPU
+ */
+bool vmx_nmi_exiting_alone(struct kvm_vcpu *vcpu)
+{
+	return is_guest_mode(vcpu) && exiting_alone(get_vmcs12(vcpu));
+}
+
+/**
+ * vmx_nmi_held_in_l2() - is an NMI that makes L2 exit blocked?
+ * @vcpu: the vCPU, in L2, with NMI exiting
+ */
+bool vmx_nmi_held_in_l2(struct kvm_vcpu *vcpu)
+{
+	return exiting_alone(get_vmcs12(vcpu)) && says_blocked(get_vmcs12(vcpu));
+}
+
+/**
+ * vmx_nmi_hold_in_l2() - overrule whether an NMI that makes L2 exit is blocked
+ * @vcpu: the vCPU, vmx_nmi_exiting_alone()
+ * @held: the new state
+ */
+void vmx_nmi_hold_in_l2(struct kvm_vcpu *vcpu, bool held)
+{
+	say_blocked(get_vmcs12(vcpu), held);
+}
+
+/* Every exit shows whether NMIs are blocked, and the last one was L1's. */
+static bool l1_was_blocked(struct vcpu_vmx *vmx)
+{
+	if (vmx->vmcs01.controls_shadow.pin & PIN_BASED_VIRTUAL_NMIS)
+		return !vmx->vmcs01.nmi_known_unmasked;
+
+	return vmx->vmcs01.soft_nmi_blocked;
+}
+
+/* Blocking for L2's handlers, by the CPU or in software; what is held is not. */
+static u32 load_blocking(struct vcpu_vmx *vmx)
+{
+	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
+	bool blocked = says_blocked(vmcs12) && !exiting_alone(vmcs12);
+	bool soft = !has_virtual_nmis(vmx);
+
+	vmx->loaded_vmcs->soft_nmi_blocked = soft && blocked;
+	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
+	vmx->nmi.enter = true;
+	return !soft && blocked ? GUEST_INTR_STATE_NMI : 0;
+}
+
+/**
+ * vmx_nmi_load_vmcs12() - L1 enters L2
+ * @vmx: the vCPU, the VMCS of L2 loaded, its event to be injected written
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx)
+{
+	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
+	bool stays = says_blocked(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
+	u32 interruptibility = vmcs12->guest_interruptibility_info;
+
+	vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
+		     (interruptibility & ~GUEST_INTR_STATE_NMI) | load_blocking(vmx));
+
+	vmx->nmi.iret_exit = NULL;
+	vmx->nmi.redelivery = false;
+	vmx->nmi.from_l1 = false;
+	if (is_nmi(vmcs12->vm_entry_intr_info_field)) {
+		vmx->nmi.from_l1 = !nested_cpu_has_virtual_nmis(vmcs12);
+		vmx->loaded_vmcs->nmi_known_unmasked = false;
+	}
+
+	if (!l1_was_blocked(vmx))
+		vmx->nmi.since = stays ? rdtsc() : 0;
+	else if (!stays)
+		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESTORED);
+
+	/* What was blocked may not be any more. */
+	if (vmx->vcpu.arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
+}
+
+/**
+ * vmx_nmi_restore_vmcs12() - L2 goes on, by user space or by RSM
+ * @vmx: the vCPU, the VMCS of L2 loaded
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+void vmx_nmi_restore_vmcs12(struct vcpu_vmx *vmx)
+{
+	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
+
+	vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
+		     (interruptibility & ~GUEST_INTR_STATE_NMI) | load_blocking(vmx));
+}
+
+/**
+ * vmx_nmi_save_vmcs12() - the interruptibility state of L2 as L1 is to see it
+ * @vmx: the vCPU, the VMCS of L2 loaded
+ *
+ * Context: vCPU thread, preemption enabled.
+ * Return: the value for the field of L1's VMCS.
+ */
+u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
+{
+	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
+	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
+	bool blocked;
+
+	if (exiting_alone(vmcs12))
+		blocked = says_blocked(vmcs12);
+	else if (has_virtual_nmis(vmx))
+		blocked = !vmx->loaded_vmcs->nmi_known_unmasked &&
+			  (interruptibility & GUEST_INTR_STATE_NMI);
+	else
+		blocked = vmx->loaded_vmcs->soft_nmi_blocked;
+
+	/* An exit that interrupts a delivery comes when the delivery has blocked. */
+	if (!is_guest_mode(&vmx->vcpu) && vmx->vcpu.arch.nmi_injected &&
+	    !vmx->nmi.from_l1)
+		blocked = true;
+
+	interruptibility &= ~GUEST_INTR_STATE_NMI;
+	return blocked ? interruptibility | GUEST_INTR_STATE_NMI : interruptibility;
+}
+
+/**
+ * vmx_nmi_iret_faulted() - is it an IRET's fault that makes L2 exit?
+ * @vcpu: the vCPU, in L2
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	return vmx->nmi.iret_exit && vmx->nmi.iret_exit == vmx->loaded_vmcs;
+}
+
+/*
+ * An IRET has ended blocking although its fault made L2 exit. Blocking has been put
+ * back for an IRET that runs again, but with such an exit that is L1's to decide.
+ */
+static bool iret_exits_to_l1(struct vcpu_vmx *vmx, u32 exit_reason)
+{
+	if (vmx->nmi.iret_exit != &vmx->nested.vmcs02)
+		return false;
+
+	switch ((u16)exit_reason) {
+	case EXIT_REASON_EXCEPTION_NMI:
+		return !is_nmi(get_vmcs12(&vmx->vcpu)->vm_exit_intr_info);
+	case EXIT_REASON_EPT_VIOLATION:
+	case EXIT_REASON_EPT_MISCONFIG:
+	case EXIT_REASON_PML_FULL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * vmx_nmi_left_l2() - L1 goes on
+ * @vcpu: the vCPU, the VMCS of L1 loaded, vmcs12 as L1 is to see it
+ * @exit_reason: as in vmcs12, or -1 if L1 is not to know
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
+{
+	struct vmcs12 *vmcs12 = get_vmcs12(vcpu);
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	bool blocked;
+
+	/* Windows were asked for in L2's VMCS, and L1 may be open. */
+	if (vcpu->arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+
+	vmx->nmi.enter = true;
+	vmx->nmi.from_l1 = false;
+	vmx->nmi.redelivery = false;
+
+	/* The CPU has refused to enter L2. */
+	if (unlikely(vmx->fail))
+		return;
+
+	if (iret_exits_to_l1(vmx, exit_reason))
+		say_blocked(vmcs12, false);
+	vmx->nmi.iret_exit = NULL;
+
+	blocked = says_blocked(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
+	if (blocked != vmx_get_nmi_mask(vcpu))
+		vmx_nmi_block(vmx, blocked);
+}
+
+/**
+ * vmx_nmi_due() - is there an NMI that can be taken in L2?
+ * @vcpu: the vCPU, in L2
+ *
+ * Common code asks this before it ends a HLT of L2, but about a new NMI only when it
+ * has ended it; L1 would not see then that an NMI has.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+bool vmx_nmi_due(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.mp_state == KVM_MP_STATE_HALTED)
+		vmx_nmi_take_requested(vcpu);
+
+	return vcpu->arch.nmi_pending && !vmx_nmi_blocked(vcpu);
+}
+
+/**
+ * vmx_nmi_exit_to_l1() - an NMI makes L2 exit, unless the NMI window does first
+ * @vcpu: the vCPU, in L2
+ *
+ * L1 gets the NMI as an exit of L2, which counts as taking it: NMIs are blocked
+ * in L1 after it, and one that came with it stays pending.
+ *
+ * Context: vCPU thread, preemption enabled.
+ */
+void vmx_nmi_exit_to_l1(struct kvm_vcpu *vcpu)
+{
+	u32 shadow = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+
+	if (nested_cpu_has(get_vmcs12(vcpu), CPU_BASED_NMI_WINDOW_EXITING) &&
+	    !(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & shadow) &&
+	    !vmx_get_nmi_mask(vcpu)) {
+		nested_vmx_vmexit(vcpu, EXIT_REASON_NMI_WINDOW, 0, 0);
+		return;
+	}
+
+	nested_vmx_vmexit(vcpu, EXIT_REASON_EXCEPTION_NMI, NMI_EVENT, 0);
+	--vcpu->arch.nmi_pending;
+	vmx_set_nmi_mask(vcpu, true);
+}
