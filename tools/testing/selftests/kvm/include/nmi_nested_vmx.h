@@ -14,11 +14,16 @@
 #define BLOCKED_BY_NMI		(1u << 3)
 #define NR_VMX_EXITS		4
 
-struct vmx_exit { uint64_t reason, intr_info, rip, interruptibility; };
+struct vmx_exit {
+	uint64_t reason, intr_info, rip, interruptibility, activity, insn_length;
+};
 
 /* --- guest side --------------------------------------------------------- */
 
 void prepare_vmx_l2(void (*rip)(void));
+
+/* Other pin-based controls from the next entry on. */
+void set_vmx_pin_controls(uint32_t pin_controls);
 
 /* Run L2 until it exits; a VMCALL is stepped over. */
 const struct vmx_exit *run_vmx_l2(void);

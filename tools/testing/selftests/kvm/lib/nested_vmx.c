@@ -11,14 +11,21 @@ static char l2_stack[4096] __aligned(16);
 
 /* --- guest side --------------------------------------------------------- */
 
+void set_vmx_pin_controls(uint32_t pin_controls)
+{
+	uint64_t controls = vmreadz(PIN_BASED_VM_EXEC_CONTROL);
+
+	controls &= ~(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS);
+	vmwrite(PIN_BASED_VM_EXEC_CONTROL, controls | pin_controls);
+}
+
 void prepare_vmx_l2(void (*rip)(void))
 {
 	x2apic_enable();
 	GUEST_ASSERT(prepare_for_vmx_operation(l1_vmx));
 	GUEST_ASSERT(load_vmcs(l1_vmx));
 	compat_prepare_vmcs(l1_vmx, rip, l2_stack + sizeof(l2_stack));
-	vmwrite(PIN_BASED_VM_EXEC_CONTROL,
-		vmreadz(PIN_BASED_VM_EXEC_CONTROL) | l2_pin_controls);
+	set_vmx_pin_controls(l2_pin_controls);
 }
 
 const struct vmx_exit *run_vmx_l2(void)
@@ -32,6 +39,8 @@ const struct vmx_exit *run_vmx_l2(void)
 		.intr_info = vmreadz(VM_EXIT_INTR_INFO),
 		.rip = vmreadz(GUEST_RIP),
 		.interruptibility = vmreadz(GUEST_INTERRUPTIBILITY_INFO),
+		.activity = vmreadz(GUEST_ACTIVITY_STATE),
+		.insn_length = vmreadz(VM_EXIT_INSTRUCTION_LEN),
 	};
 	if (exit->reason == EXIT_REASON_VMCALL)
 		vmwrite(GUEST_RIP, exit->rip + vmreadz(VM_EXIT_INSTRUCTION_LEN));

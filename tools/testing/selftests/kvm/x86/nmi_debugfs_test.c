@@ -399,12 +399,54 @@ static void injection_is_recorded(void)
 	      event, text);
 }
 
+/* --- an ending that nobody has seen ------------------------------------- */
+
+#define STAGE_RESET	STAGE_OWN
+#define ROM_GPA		0xfffff000
+#define ROM_SLOT	10
+#define RESET_OFFSET	0xff0
+
+extern char reset_code[], reset_code_end[];
+asm(".pushsection .rodata\n"
+    ".code16\n"
+    "reset_code:" ASM_STAGE(STAGE_RESET)
+    "reset_code_end:\n"
+    ".code64\n"
+    ".popsection\n");
+
+static void guest_init(void)
+{
+	x2apic_enable();
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+	x2apic_write_reg(APIC_ICR, APIC_DM_INIT | APIC_INT_ASSERT);
+}
+
+static void init_ends_nothing(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_init, NULL);
+
+	vm_userspace_mem_region_add(vcpu->vm, VM_MEM_SRC_ANONYMOUS, ROM_GPA, ROM_SLOT, 1, 0);
+	memcpy(addr_gpa2hva(vcpu->vm, ROM_GPA + RESET_OFFSET), reset_code,
+	       reset_code_end - reset_code);
+
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	/* Whoever counts from here on has not seen the handler's end. */
+	CHECK_EQ(count_of(line_of(vcpu, "endings"), NULL), 0);
+	run_to(vcpu, STAGE_RESET);
+	CHECK_EQ(count_of(line_of(vcpu, "endings"), NULL), 0);
+	CHECK_EQ(number_of(vcpu, "longest"), 0);
+}
+
 static const struct test_case cases[] = {
 	{ "a new vCPU is open, and says by which path NMIs come", fresh },
 	{ "a lone NMI is delivered at once and has one ending", lone },
 	{ "in a handler NMIs are blocked, and the next one waits", in_handler },
 	{ "two back to back have the path's windows and endings", pair },
 	{ "counts begin with the first read", counts_from_first_read },
+	{ "INIT does not end a blocking that ended before counting began", init_ends_nothing },
 	{ "an NMI is counted on its own vCPU", each_vcpu },
 	{ "an open file keeps its VM", open_file_keeps_vm },
 	{ "VMs come and go under a reader", readers_and_dying_vms },

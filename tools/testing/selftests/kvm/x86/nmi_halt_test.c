@@ -26,8 +26,40 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
+extern char in_shadow[], after_shadow[], sti_hlt[], after_sti_hlt[];
+
+static void guest_in_shadow(void)
+{
+	guest_stage(STAGE_READY);
+	asm volatile("sti\n\t"
+		     "sti_hlt: hlt\n\t"
+		     "after_sti_hlt: nop; cli\n\t"
+		     "in_shadow: nop\n\t"
+		     "after_shadow: nop; nop; cli" : : : "memory", "cc");
+	guest_stage(STAGE_END);
+}
+
 static void on_signal(int signal)
 {
+}
+
+/* In a handler, so NMIs are blocked. */
+static void on_nmi_halts(struct event_regs *regs)
+{
+	asm volatile("hlt");
+	guest_stage(STAGE_HANDLER_END);
+}
+
+static struct kvm_vm *vm_of_vcpu;
+
+/* What the NMI wakes has had its time to run by then. */
+static void *send_nmi_and_interrupt(void *thread)
+{
+	wait_until_vcpu_sleeps();
+	send_nmi_by_msi(vm_of_vcpu, 0);
+	usleep(50000);
+	pthread_kill(*(pthread_t *)thread, SIGUSR1);
+	return NULL;
 }
 
 static void *interrupt_vcpu(void *thread)
@@ -37,25 +69,32 @@ static void *interrupt_vcpu(void *thread)
 	return NULL;
 }
 
-/* Run the vCPU into its HLT and take it out of KVM_RUN there. */
-static struct kvm_vcpu *run_into_halt(uint64_t with_flags)
+/* Does the vCPU sleep in its HLT until a thread takes it out of KVM_RUN there? */
+static bool sleeps_until_signal(struct kvm_vcpu *vcpu, void *(*thread)(void *))
 {
 	struct sigaction act = { .sa_handler = on_signal };
-	struct kvm_vcpu *vcpu = create_vm(guest, NULL);
 	pthread_t self = pthread_self(), helper;
 	struct kvm_mp_state state;
+	bool interrupted;
 
-	flags = with_flags;
-	sync_global_to_guest(vcpu->vm, flags);
 	sigaction(SIGUSR1, &act, NULL);
-	run_to(vcpu, STAGE_READY);
-
-	TEST_ASSERT(!pthread_create(&helper, NULL, interrupt_vcpu, &self), "thread");
-	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "not interrupted");
+	vm_of_vcpu = vcpu->vm;
+	TEST_ASSERT(!pthread_create(&helper, NULL, thread, &self), "thread");
+	interrupted = __vcpu_run(vcpu) == -1 && errno == EINTR;
 	pthread_join(helper, NULL);
 
 	vcpu_mp_state_get(vcpu, &state);
-	TEST_ASSERT(state.mp_state == KVM_MP_STATE_HALTED, "not halted");
+	return interrupted && state.mp_state == KVM_MP_STATE_HALTED;
+}
+
+static struct kvm_vcpu *run_into_halt(uint64_t with_flags)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, NULL);
+
+	flags = with_flags;
+	sync_global_to_guest(vcpu->vm, flags);
+	run_to(vcpu, STAGE_READY);
+	TEST_ASSERT(sleeps_until_signal(vcpu, interrupt_vcpu), "not halted");
 	return vcpu;
 }
 
@@ -116,12 +155,78 @@ static void two_at_once(void)
 	check_woken(vcpu, 2);
 }
 
+static struct kvm_vcpu *run_into_blocked_halt(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_halts);
+
+	if (nmi_path() != VMX_VIRTUAL_NMIS && nmi_path() != VMX_SOFT)
+		skip("KVM ends HLT when it is asked for an NMI, blocked or not");
+	flags = RFLAGS_FIXED;
+	sync_global_to_guest(vcpu->vm, flags);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	TEST_ASSERT(sleeps_until_signal(vcpu, interrupt_vcpu), "not halted");
+	return vcpu;
+}
+
+static void blocked_by_ioctl(void)
+{
+	struct kvm_vcpu *vcpu = run_into_blocked_halt();
+
+	send_nmi(vcpu);
+	CHECK(sleeps_until_signal(vcpu, interrupt_vcpu), "HLT has ended");
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
+static void blocked_by_thread(void)
+{
+	struct kvm_vcpu *vcpu = run_into_blocked_halt();
+
+	CHECK(sleeps_until_signal(vcpu, send_nmi_and_interrupt), "HLT has ended");
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
+/* An NMI waits, and the vCPU is in the shadow of an STI or of more. */
+static void check_waits_in(uint8_t shadow, char *rip, char *want)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_in_shadow, NULL);
+	struct kvm_regs regs;
+
+	run_to(vcpu, STAGE_READY);
+	finish_stage(vcpu);
+	vcpu_regs_get(vcpu, &regs);
+	regs.rip = (uint64_t)rip;
+	regs.rflags |= RFLAGS_IF;
+	vcpu_regs_set(vcpu, &regs);
+	put_in_shadow(vcpu, shadow);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(nmi_nr(&guest_log, 1)->rip, (uint64_t)want);
+}
+
+static void shadow_of_sti(void)
+{
+	check_waits_in(KVM_X86_SHADOW_INT_STI, sti_hlt, after_sti_hlt);
+}
+
+static void both_shadows(void)
+{
+	check_waits_in(KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS, in_shadow,
+		       after_shadow);
+}
+
 static const struct test_case cases[] = {
 	{ "KVM_NMI ends HLT with IRQs on", ioctl_irqs_on },
 	{ "KVM_NMI ends HLT with IRQs off", ioctl_irqs_off },
 	{ "an NMI from another thread ends HLT with IRQs on", thread_irqs_on },
 	{ "an NMI from another thread ends HLT with IRQs off", thread_irqs_off },
 	{ "two NMIs sent to a halted vCPU both come behind the HLT", two_at_once },
+	{ "an NMI that waits in the shadow of STI comes after the HLT there", shadow_of_sti },
+	{ "user space asks for the shadows of STI and MOV SS: the NMI comes one instruction later",
+	  both_shadows },
+	{ "KVM_NMI does not end a HLT in an NMI handler", blocked_by_ioctl },
+	{ "an NMI from another thread does not end a HLT in an NMI handler", blocked_by_thread },
 };
 
 int main(void)

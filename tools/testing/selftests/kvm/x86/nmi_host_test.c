@@ -13,6 +13,7 @@
  */
 #include <sys/syscall.h>
 
+#include "nmi_nested_vmx.h"
 #include "nmi_soft.h"
 
 #define SPIN_MS		50	/* and about as many NMIs */
@@ -132,11 +133,69 @@ static void while_one_waits(void)
 	}
 }
 
+/* --- in L2 --- */
+
+static void l2(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED | RFLAGS_IF);
+	vmcall();
+}
+
+static void l1_runs_l2(void)
+{
+	prepare_vmx_l2(l2);
+	run_vmx_l2();
+	guest_stage(STAGE_END);
+}
+
+static void l1_injects(void)
+{
+	prepare_vmx_l2(l2);
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, INTR_INFO_NMI);
+	guest_stage(STAGE_READY);
+	run_vmx_l2();
+}
+
+static void check_nested(void (*l1)(void), uint32_t controls, bool send)
+{
+	struct kvm_vcpu *vcpu;
+
+	if (!kvm_cpu_has(X86_FEATURE_VMX))
+		skip("this KVM offers no VMX to its guests");
+	vcpu = create_vmx_l1(l1, controls, on_nmi_at_once);
+	ticks = patience(SPIN_MS) * tsc_khz_of(vcpu);
+	sync_global_to_guest(vcpu->vm, ticks);
+	run_to(vcpu, STAGE_READY);
+	if (send)
+		send_nmi(vcpu);
+	check_arrive(vcpu, STAGE_HANDLER_END);
+}
+
+static void l2_takes_nmi(void)
+{
+	check_nested(l1_runs_l2, 0, true);
+}
+
+static void l1_injects_with_exiting(void)
+{
+	check_nested(l1_injects, PIN_BASED_NMI_EXITING, false);
+}
+
+static void l1_injects_without(void)
+{
+	check_nested(l1_injects, 0, false);
+}
+
 static const struct test_case cases[] = {
 	{ "host NMIs arrive while a guest spins with IRQs off", no_nmi_in_guest },
 	{ "so they do from the injection of an NMI on", just_injected },
 	{ "so they do later in the guest's NMI handler", later_in_handler },
 	{ "so they do while a second NMI waits, which still comes", while_one_waits },
+	{ "host NMIs arrive while L2 handles an NMI of its own", l2_takes_nmi },
+	{ "host NMIs arrive while L2 handles one that L1 injects, with NMI exiting",
+	  l1_injects_with_exiting },
+	{ "host NMIs arrive while L2 handles one that L1 injects, without NMI exiting",
+	  l1_injects_without },
 };
 
 int main(void)

@@ -113,6 +113,18 @@ static void enter_real(struct kvm_vcpu *vcpu, const struct mode *mode)
 	vcpu_regs_set(vcpu, &regs);
 }
 
+/* A segment whose limit no CPU loads there: emulated if real mode is not the CPU's. */
+static void enter_big_real(struct kvm_vcpu *vcpu, const struct mode *mode)
+{
+	struct kvm_sregs sregs;
+
+	enter_real(vcpu, mode);
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.fs.limit = -1;
+	sregs.fs.g = 1;
+	vcpu_sregs_set(vcpu, &sregs);
+}
+
 static void enter_flat(struct kvm_vcpu *vcpu, const struct mode *mode)
 {
 	const uint64_t gdt[] = { 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
@@ -137,6 +149,10 @@ static void enter_flat(struct kvm_vcpu *vcpu, const struct mode *mode)
 
 static const struct mode real = {
 	real_code, real_end, real_next, real_after_hlt, real_handler, enter_real,
+};
+
+static const struct mode big_real = {
+	real_code, real_end, real_next, real_after_hlt, real_handler, enter_big_real,
 };
 
 static const struct mode flat = {
@@ -250,6 +266,21 @@ static void real_hlt(void)
 	ends_hlt(&real);
 }
 
+static void big_real_once(void)
+{
+	comes_once(&big_real);
+}
+
+static void big_real_second(void)
+{
+	second_waits(&big_real);
+}
+
+static void big_real_hlt(void)
+{
+	ends_hlt(&big_real);
+}
+
 static void flat_once(void)
 {
 	comes_once(&flat);
@@ -270,6 +301,9 @@ static const struct test_case cases[] = {
 	{ "real mode: a second NMI comes right after the first one's IRET", real_second },
 	{ "real mode: so it does behind an IRET that KVM emulates", real_emulated },
 	{ "real mode: an NMI ends HLT", real_hlt },
+	{ "big real mode: an NMI comes once, before the next instruction", big_real_once },
+	{ "big real mode: a second NMI comes right after the first one's IRET", big_real_second },
+	{ "big real mode: an NMI ends HLT", big_real_hlt },
 	{ "32-bit mode: an NMI comes once, before the next instruction", flat_once },
 	{ "32-bit mode: a second NMI comes right after the first one's IRET", flat_second },
 	{ "32-bit mode: an NMI ends HLT", flat_hlt },

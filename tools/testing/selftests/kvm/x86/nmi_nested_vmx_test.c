@@ -10,6 +10,9 @@
  * that such an exit blocks NMIs for L1, or confuses L1's blocking with L2's:
  * the window exit then comes inside L2's handler or not at all.
  */
+#include <pthread.h>
+#include <signal.h>
+
 #include "nmi_nested_vmx.h"
 
 enum { STAGE_L2 = STAGE_OWN, STAGE_L1 };
@@ -65,6 +68,58 @@ static void l1_injects(void)
 static void on_nmi_vmcall(struct event_regs *regs)
 {
 	vmcall();
+}
+
+#define INTR_INFO_IRQ	(0x80000000 | IRQ_VECTOR)
+#define VIRTUAL_NMIS	(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS)
+#define ACTIVITY_HLT	1
+
+static uint32_t pin_controls;
+static bool window, irq, bit3;
+
+static void add_window(void)
+{
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
+					   CPU_BASED_NMI_WINDOW_EXITING);
+}
+
+/* Be blocked, get an NMI, and enter L2 with it and something else. */
+static void l1_enters_with_nmi(void)
+{
+	uint64_t rsp;
+
+	prepare_vmx_l2(l2);
+	rsp = vmreadz(GUEST_RSP);
+	run_vmx_l2();
+	guest_stage(STAGE_L1);
+	vmwrite(GUEST_RIP, (uint64_t)l2);
+	vmwrite(GUEST_RSP, rsp);
+	vmwrite(GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_IF);
+	set_vmx_pin_controls(pin_controls);
+	if (window)
+		add_window();
+	if (irq)
+		vmwrite(VM_ENTRY_INTR_INFO_FIELD, INTR_INFO_IRQ);
+	run_vmx_l2();
+	guest_stage(STAGE_END);
+}
+
+void l2_after_hlt(void);
+asm("l2_halts: hlt\n"
+    "l2_after_hlt: nop; vmcall");
+void l2_halts(void);
+
+static void l1_runs_halting_l2(void)
+{
+	x2apic_enable();
+	prepare_vmx_l2(l2_halts);
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+		vmreadz(CPU_BASED_VM_EXEC_CONTROL) & ~CPU_BASED_HLT_EXITING);
+	if (bit3)
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO, BLOCKED_BY_NMI);
+	guest_stage(STAGE_L1);
+	run_vmx_l2();
+	guest_stage(STAGE_END);
 }
 
 /* --- host --- */
@@ -148,11 +203,171 @@ static void injected_by_l1(void)
 	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)l2);
 }
 
+/* The NMI that waits is behind the event with which L2 is entered. */
+static void check_entered_with_nmi(uint32_t controls, bool with_window, bool with_irq,
+				   uint64_t reason, char *rip)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_enters_with_nmi, PIN_BASED_NMI_EXITING, NULL);
+	const struct vmx_exit *exit;
+
+	pin_controls = controls;
+	window = with_window;
+	irq = with_irq;
+	sync_global_to_guest(vcpu->vm, pin_controls);
+	sync_global_to_guest(vcpu->vm, window);
+	sync_global_to_guest(vcpu->vm, irq);
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L1);
+	send_nmi(vcpu);
+	/* The handler of the IRQ writes to the APIC, which ends L2 if nothing else does. */
+	run_to(vcpu, STAGE_END);
+	exit = read_vmx_exits(vcpu, 2);
+	CHECK_EQ(exit[1].reason, reason);
+	if (controls) {
+		CHECK_EQ(exit[1].rip, (uint64_t)rip);
+		CHECK_EQ(read_log(vcpu)->nr_nmis, reason == EXIT_REASON_NMI_WINDOW);
+	} else {
+		CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+		CHECK_EQ(nmi_nr(&guest_log, 1)->rip, (uint64_t)rip);
+	}
+}
+
+static void window_before_nmi(void)
+{
+	check_entered_with_nmi(VIRTUAL_NMIS, true, false, EXIT_REASON_NMI_WINDOW, (char *)l2);
+}
+
+static void window_after_irq(void)
+{
+	check_entered_with_nmi(VIRTUAL_NMIS, true, true, EXIT_REASON_NMI_WINDOW,
+			       event_entry_0x60);
+}
+
+static void exit_after_irq(void)
+{
+	check_entered_with_nmi(PIN_BASED_NMI_EXITING, false, true, EXIT_REASON_EXCEPTION_NMI,
+			       event_entry_0x60);
+}
+
+static void exit_after_irq_virtual(void)
+{
+	check_entered_with_nmi(VIRTUAL_NMIS, false, true, EXIT_REASON_EXCEPTION_NMI,
+			       event_entry_0x60);
+}
+
+static void nmi_after_irq(void)
+{
+	check_entered_with_nmi(0, false, true, EXIT_REASON_MSR_WRITE, event_entry_0x60);
+}
+
+/* --- L2 in HLT --- */
+
+static struct kvm_vcpu *run_to_halting_l2(uint32_t controls, bool blocked)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_runs_halting_l2, controls, NULL);
+
+	bit3 = blocked;
+	sync_global_to_guest(vcpu->vm, bit3);
+	run_to(vcpu, STAGE_L1);
+	return vcpu;
+}
+
+static void check_hlt_ends(uint32_t controls)
+{
+	struct kvm_vcpu *vcpu = run_to_halting_l2(controls, false);
+	const struct vmx_exit *exit;
+
+	run_over_halt(vcpu, STAGE_END);
+	exit = read_vmx_exits(vcpu, 1);
+	if (controls) {
+		CHECK_EQ(exit[0].reason, EXIT_REASON_EXCEPTION_NMI);
+		CHECK_EQ(exit[0].rip, (uint64_t)l2_after_hlt);
+		CHECK_EQ(exit[0].activity, ACTIVITY_HLT);
+		CHECK_EQ(exit[0].insn_length, 1);
+		CHECK_EQ(read_log(vcpu)->nr_nmis, 0);
+	} else {
+		CHECK_EQ(exit[0].reason, EXIT_REASON_VMCALL);
+		CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)l2_after_hlt);
+	}
+}
+
+static void hlt_neither(void)
+{
+	check_hlt_ends(0);
+}
+
+static void hlt_exiting(void)
+{
+	check_hlt_ends(PIN_BASED_NMI_EXITING);
+}
+
+static void hlt_virtual(void)
+{
+	check_hlt_ends(VIRTUAL_NMIS);
+}
+
+static void on_signal(int signal)
+{
+}
+
+static struct kvm_vm *vm_of_l1;
+
+/* What the NMI wakes has had its time to run by then. */
+static void *send_nmi_and_interrupt(void *thread)
+{
+	wait_until_vcpu_sleeps();
+	send_nmi_by_msi(vm_of_l1, 0);
+	usleep(50000);
+	pthread_kill(*(pthread_t *)thread, SIGUSR1);
+	return NULL;
+}
+
+static void check_hlt_goes_on(uint32_t controls)
+{
+	struct kvm_vcpu *vcpu = run_to_halting_l2(controls, true);
+	struct sigaction act = { .sa_handler = on_signal };
+	pthread_t self = pthread_self(), helper;
+	struct kvm_mp_state state;
+	int r;
+
+	sigaction(SIGUSR1, &act, NULL);
+	vm_of_l1 = vcpu->vm;
+	TEST_ASSERT(!pthread_create(&helper, NULL, send_nmi_and_interrupt, &self), "thread");
+	r = __vcpu_run(vcpu);
+	pthread_join(helper, NULL);
+	CHECK(r == -1, "L2's HLT has ended");
+	vcpu_mp_state_get(vcpu, &state);
+	CHECK_EQ(state.mp_state, KVM_MP_STATE_HALTED);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 0);
+}
+
+static void hlt_blocked_neither(void)
+{
+	check_hlt_goes_on(0);
+}
+
+static void hlt_blocked_exiting(void)
+{
+	check_hlt_goes_on(PIN_BASED_NMI_EXITING);
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI that L1 intercepts ends L2 and reaches no handler", intercepted },
 	{ "such an exit blocks NMIs for L1 until its IRET", exit_blocks_l1 },
 	{ "an NMI that L1 does not intercept goes to L2's handler", not_intercepted },
 	{ "a second one waits for the IRET in L2", second_waits_in_l2 },
+	{ "the NMI window makes L2 exit before an NMI does", window_before_nmi },
+	{ "the NMI window opens at the first instruction of the handler of an injected IRQ",
+	  window_after_irq },
+	{ "an NMI makes L2 exit there, too", exit_after_irq },
+	{ "an NMI makes an L2 with virtual NMIs exit there, too", exit_after_irq_virtual },
+	{ "an NMI that L1 does not intercept comes there, too", nmi_after_irq },
+	{ "an NMI that L1 does not intercept ends L2's HLT", hlt_neither },
+	{ "an NMI exit out of L2's HLT says that L2 has halted", hlt_exiting },
+	{ "an NMI exit out of the HLT of an L2 with virtual NMIs says so, too", hlt_virtual },
+	{ "L2's HLT goes on when an NMI comes that is blocked", hlt_blocked_neither },
+	{ "L2's HLT goes on when an NMI exit is blocked", hlt_blocked_exiting },
 	{ "L1 injects an NMI, gets the window exit at L2's IRET, injects another", injected_by_l1 },
 };
 

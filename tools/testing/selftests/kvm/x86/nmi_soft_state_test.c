@@ -209,6 +209,40 @@ static void debugger_leaves(void)
 	check_came_at_return(vcpu);
 }
 
+/* --- a failed entry --------------------------------------------------------- */
+
+/* User space asks for what no CPU enters, mends it, and goes on. */
+static void check_after_failed_entry(uint8_t masked)
+{
+	struct kvm_vcpu *vcpu = run_to_handler(true);
+	struct kvm_vcpu_events events;
+
+	finish_stage(vcpu);
+	put_in_shadow(vcpu, KVM_X86_SHADOW_INT_STI);
+	TEST_ASSERT(!__vcpu_run(vcpu), "KVM_RUN");
+	if (vcpu->run->exit_reason != KVM_EXIT_FAIL_ENTRY)
+		skip("this CPU enters in the shadow of an STI with IRQs off");
+	vcpu_events_get(vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+	events.interrupt.shadow = 0;
+	events.nmi.masked = masked;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr, 1);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
+static void failed_entry(void)
+{
+	check_after_failed_entry(1);
+}
+
+static void failed_entry_unmasked(void)
+{
+	check_after_failed_entry(0);
+}
+
 /* --- another VM ------------------------------------------------------------- */
 
 static void restored_then_opens(void)
@@ -288,6 +322,9 @@ static const struct test_case cases[] = {
 	{ "found: a debugger has a breakpoint at the return address", debugger_at_return },
 	{ "found: a debugger looks on", debugger_looks_on },
 	{ "found: a debugger has left by then", debugger_leaves },
+	{ "after an entry that failed the guest gets no #DB", failed_entry },
+	{ "after an entry that failed, and user space ends blocking, it gets none either",
+	  failed_entry_unmasked },
 	{ "not found, IRQ window: a VM restored in the handler", restored_then_opens },
 	{ "not found, timeout: the same with IRQs off", restored_then_spins },
 	{ "not found, timeout: a VM restored in a handler that has halted", restored_halted },

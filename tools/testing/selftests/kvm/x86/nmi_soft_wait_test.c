@@ -10,6 +10,8 @@
  * vCPU sleep for ever that was stopped before it halted; or it counts the time
  * for which the VM was stopped; or it delivers into SMM.
  */
+#include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
 #include "nmi_smm.h"
@@ -111,6 +113,93 @@ static void stopped_long_then_spins(void)
 	check_stopped(false, soft_timeout_ms() * 3 / 2);
 }
 
+/* --- stopped in the HLT --- */
+
+static void on_signal(int signal)
+{
+}
+
+static void *interrupt_vcpu(void *thread)
+{
+	wait_until_vcpu_sleeps();
+	sleep_ms(10);
+	pthread_kill(*(pthread_t *)thread, SIGUSR1);
+	return NULL;
+}
+
+static void stopped_in_halt(void)
+{
+	struct sigaction act = { .sa_handler = on_signal };
+	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_stay);
+	unsigned int ms = soft_timeout_ms(), stop_ms = ms * 3;
+	pthread_t self = pthread_self(), helper;
+	uint64_t khz = tsc_khz_of(vcpu);
+
+	halts = true;
+	ticks = 0;
+	sync_global_to_guest(vcpu->vm, halts);
+	sync_global_to_guest(vcpu->vm, ticks);
+	sigaction(SIGUSR1, &act, NULL);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	run_to(vcpu, STAGE_WAITING);
+	send_nmi(vcpu);
+	TEST_ASSERT(!pthread_create(&helper, NULL, interrupt_vcpu, &self), "thread");
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINTR, "not interrupted");
+	pthread_join(helper, NULL);
+	sleep_ms(stop_ms);
+	run_to(vcpu, STAGE_END);
+
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	sync_global_from_guest(vcpu->vm, start);
+	sync_global_from_guest(vcpu->vm, end);
+	check_timed_out((end - start) / khz - stop_ms, ms / 4);
+}
+
+/* --- a handler that has returned unseen --- */
+
+/* After the handler has returned, and nobody has looked, the guest turns IRQs off. */
+static void guest_hangs(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED | RFLAGS_IF);
+	guest_irqs_off();
+	spin(ticks);
+	start = rdtsc();
+	guest_stage(STAGE_WAITING);
+	for (;;)
+		guest_spin_irqs_off();
+}
+
+static void on_nmi_end(struct event_regs *regs)
+{
+	end = rdtsc();
+	if (guest_log.nr_nmis > 1)
+		guest_stage(STAGE_END);
+}
+
+static void hangs_after_handler(void)
+{
+	struct kvm_vcpu *vcpu = create_vm(guest_hangs, on_nmi_end);
+	unsigned int ms = soft_timeout_ms(), waited;
+	uint64_t khz = tsc_khz_of(vcpu);
+
+	ticks = ms * 5 / 4 * khz;
+	sync_global_to_guest(vcpu->vm, ticks);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_WAITING);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	sync_global_from_guest(vcpu->vm, start);
+	sync_global_from_guest(vcpu->vm, end);
+	waited = (end - start) / khz;
+	printf("waited %u ms\n", waited);
+	CHECK(waited < ms / 4, "waited %u ms, the timeout is %u", waited, ms);
+}
+
 /* --- SMM -------------------------------------------------------------------- */
 
 /* An exit with IRQs on, then as long as ESI says. */
@@ -165,6 +254,9 @@ static const struct test_case cases[] = {
 	{ "time for which the VM is stopped does not count: the handler spins", stopped_then_spins },
 	{ "time for which the VM is stopped does not count: the handler halts", stopped_then_halts },
 	{ "nor does it if it is more than the timeout", stopped_long_then_spins },
+	{ "time for which a halted VM is stopped does not count", stopped_in_halt },
+	{ "an NMI that comes a timeout after one that hit code with IRQs on does not wait",
+	  hangs_after_handler },
 	{ "in SMM no NMI comes, by IRQs on or by the timeout; afterwards the return is found",
 	  smm_while_blocked },
 };
