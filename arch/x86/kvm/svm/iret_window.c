@@ -99,7 +99,7 @@ void svm_nmi_update(struct vcpu_svm *svm)
 	bool l2 = is_guest_mode(&svm->vcpu) && nested_vnmi_in_play(svm);
 
 	nmi->enter = l2 || state == NMI_RETIRING || nmi->step || nmi->vnmi ||
-		     nmi->ready || nmi->pops;
+		     nmi->ready || nmi->known;
 	nmi->in_play = nmi->enter || state == NMI_BLOCKED;
 }
 
@@ -258,8 +258,8 @@ static enum nmi_step step_kind(struct vcpu_svm *svm, struct iret_window *window)
 		return iret_switches_tasks(&svm->vmcb->save) ?
 		       STEP_TASK_SWITCH : STEP_IRET;
 
-	return svm->nmi.pops && svm->vmcb->save.rip == svm->nmi.pops_rip ?
-	       STEP_SHADOW_POPS : STEP_SHADOW;
+	return svm->nmi.known && svm->vmcb->save.rip == svm->nmi.known_rip ?
+	       svm->nmi.known : STEP_SHADOW;
 }
 
 /* The IRET faulted, and its fault goes to the guest. */
@@ -363,7 +363,7 @@ static noinline void prepare_entry(struct kvm_vcpu *vcpu)
 		vnmi_lend(svm);
 
 	if (!svm->nmi.step) {
-		svm->nmi.pops = false;
+		svm->nmi.known = STEP_NONE;
 		return;
 	}
 

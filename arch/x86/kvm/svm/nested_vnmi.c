@@ -474,7 +474,7 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 	intercept_iret_in_l1(svm);
 	svm->nmi.step = false;
 	svm->nmi.ready = false;
-	svm->nmi.pops = false;
+	svm->nmi.known = STEP_NONE;
 	/* What was being delivered is L1's to deliver again; its own is a new one. */
 	svm->nmi_l1_to_l2 = false;
 	svm->nmi.redelivery = false;

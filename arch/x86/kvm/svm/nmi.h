@@ -35,6 +35,7 @@ enum nmi_step {
 	STEP_TASK_SWITCH,		/* the same as a task switch: TF is no use */
 	STEP_SHADOW,			/* whatever stands in an interrupt shadow */
 	STEP_SHADOW_POPS,		/* the same, known to load RFLAGS whole */
+	STEP_SHADOW_SYSCALL,		/* the same, known to be a SYSCALL */
 };
 
 /* An NMI latch that software keeps because the CPU does not. */
@@ -74,9 +75,9 @@ struct svm_nmi {
 	bool vnmi_held;
 	enum nmi_step step_lent;
 
-	/* In an interrupt shadow: the next instruction, known to load RFLAGS whole */
-	bool pops;
-	unsigned long pops_rip;
+	/* In an interrupt shadow: what the next instruction is, if that is known */
+	enum nmi_step known;
+	unsigned long known_rip;
 
 	/* What was the guest's before the step was lent */
 	u32 lent_intercepts[NMI_STEP_WORDS];
@@ -86,6 +87,7 @@ struct svm_nmi {
 	u32 lent_virq;
 	u32 lent_l1_virq;
 	u64 lent_rflags;
+	u64 lent_sfmask;
 	u64 lent_efer;
 	u64 lent_dr6;
 	u64 lent_dbgctl;
@@ -145,7 +147,7 @@ void svm_nmi_update(struct vcpu_svm *svm);
 /* step.c */
 void step_lend(struct vcpu_svm *svm, enum nmi_step kind);
 bool step_take_back(struct vcpu_svm *svm);
-void step_pops_rflags(struct vcpu_svm *svm);
+void step_known(struct vcpu_svm *svm, enum nmi_step kind);
 
 /* nested_vnmi.c */
 void nested_vnmi_setup(void);

@@ -10,12 +10,14 @@
  *   exceptions	      handed to the guest by software, without TF
  *   PUSHF, POPF      emulated
  *   INTn, ICEBP      injected by software
- *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD
+ *   SYSCALL, SYSRET  not to be intercepted; with EFER.SCE off they raise #UD, and
+ *		      then are stepped for what they are
  *   MOV DR	      emulated, as DR6 is not the guest's
  *
  * Only in an interrupt shadow need the last four be feared.  An instruction that
  * loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no trace of our TF: what
- * stands in RFLAGS after it is the guest's.  A virtual interrupt that waits for the
+ * stands in RFLAGS after it is the guest's.  SYSCALL saves it in R11 and nowhere else,
+ * from where it is taken out again.  A virtual interrupt that waits for the
  * end of the shadow is kept from the entry: it comes behind the #DB anyway.
  *
  * Exits that only these guards have caused are nobody else's: neither the guest
@@ -39,6 +41,7 @@
 #define INT_3		0xcc
 #define INT_N		0xcd
 #define INTO		0xce
+#define SYSCALL_2	0x05
 #define SYSRET_2	0x07
 
 /*
@@ -122,7 +125,7 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 	 * stepping: entry after entry, as take-back restores the shadow.
 	 */
 	nmi->lent_virq = 0;
-	if (kind == STEP_SHADOW || kind == STEP_SHADOW_POPS) {
+	if (kind >= STEP_SHADOW) {
 		nmi->lent_virq = control->int_ctl & V_IRQ_MASK;
 		nmi->lent_l1_virq = svm->nested.ctl.int_ctl & V_IRQ_MASK;
 		control->int_ctl &= ~V_IRQ_MASK;
@@ -140,9 +143,33 @@ void step_lend(struct vcpu_svm *svm, enum nmi_step kind)
 		vmcb_mark_dirty(svm->vmcb, VMCB_CR);
 	}
 
+	/* Masked, our TF would not trap.  VMLOAD is from L1's VMCB, for L2 as well. */
+	if (kind == STEP_SHADOW_SYSCALL) {
+		nmi->lent_sfmask = svm->vmcb01.ptr->save.sfmask;
+		svm->vmcb01.ptr->save.sfmask &= ~(u64)X86_EFLAGS_TF;
+	}
+
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTERCEPTS);
 	vmcb_mark_dirty(svm->vmcb, VMCB_DR);
 	vmcb_mark_dirty(svm->vmcb, VMCB_LBR);
+}
+
+/*
+ * The TF that the guest has after a SYSCALL: what was its own, masked as it wants.
+ * Outside of long mode SYSCALL neither saves nor masks TF.
+ */
+static void end_syscall(struct vcpu_svm *svm, bool completed)
+{
+	unsigned long *r11 = &svm->vcpu.arch.regs[VCPU_REGS_R11];
+	struct svm_nmi *nmi = &svm->nmi;
+	u64 tf = nmi->lent_rflags & X86_EFLAGS_TF;
+
+	svm->vmcb01.ptr->save.sfmask = nmi->lent_sfmask;
+	if (!completed || !(nmi->lent_efer & EFER_LMA))
+		return;
+
+	*r11 = (*r11 & ~(u64)X86_EFLAGS_TF) | tf;
+	nmi->lent_rflags &= ~(tf & nmi->lent_sfmask);
 }
 
 /* Did only the step's intercepts, not the guest's or L1's, make this exit? */
@@ -234,6 +261,8 @@ bool step_take_back(struct vcpu_svm *svm)
 	bool completed = stepped || save->rip != nmi->lent_rip ||
 			 save->rsp != nmi->lent_rsp;
 
+	if (nmi->step_lent == STEP_SHADOW_SYSCALL)
+		end_syscall(svm, completed);
 	if (!pops || !completed)
 		save->rflags = (save->rflags & ~planted) |
 			       (nmi->lent_rflags & planted);
@@ -266,22 +295,23 @@ bool step_take_back(struct vcpu_svm *svm)
 
 	nmi->owned = is_db_exit(svm) ? !hits : exit_is_a_guard(svm);
 	nmi->step_lent = STEP_NONE;
-	nmi->pops = false;
+	nmi->known = STEP_NONE;
 	return stepped;
 }
 
 /**
- * step_pops_rflags() - the next instruction loads RFLAGS whole
+ * step_known() - say what the next instruction is
  * @svm: the vCPU
+ * @kind: one of STEP_SHADOW_*
  *
  * Good for the next entry, which may be a step over it.
  *
  * Context: vCPU thread, preemption enabled.
  */
-void step_pops_rflags(struct vcpu_svm *svm)
+void step_known(struct vcpu_svm *svm, enum nmi_step kind)
 {
-	svm->nmi.pops = true;
-	svm->nmi.pops_rip = kvm_rip_read(&svm->vcpu);
+	svm->nmi.known = kind;
+	svm->nmi.known_rip = kvm_rip_read(&svm->vcpu);
 	svm_nmi_update(svm);
 }
 
@@ -416,8 +446,9 @@ static int icebp(struct kvm_vcpu *vcpu)
 }
 
 /*
- * With EFER.SCE off SYSCALL and SYSRET raise #UD.  The emulator does SYSCALL.
- * It has no SYSRET, but that one loads RFLAGS whole and may be stepped.
+ * With EFER.SCE off SYSCALL and SYSRET raise #UD.  The emulator has no SYSRET, and
+ * refuses SYSCALL to guests with shadow stacks; but both can be stepped once they
+ * are known.
  */
 static int invalid_opcode(struct kvm_vcpu *vcpu)
 {
@@ -427,10 +458,13 @@ static int invalid_opcode(struct kvm_vcpu *vcpu)
 	if (!read_opcode(vcpu, opcode))
 		return 1;
 
-	if (opcode[0] == TWO_BYTES && opcode[1] == SYSRET_2 &&
-	    to_svm(vcpu)->vmcb->save.efer & EFER_SCE) {
-		step_pops_rflags(to_svm(vcpu));
-		return 1;
+	if (opcode[0] == TWO_BYTES && to_svm(vcpu)->vmcb->save.efer & EFER_SCE) {
+		if (opcode[1] == SYSRET_2)
+			step_known(to_svm(vcpu), STEP_SHADOW_POPS);
+		else if (opcode[1] == SYSCALL_2)
+			step_known(to_svm(vcpu), STEP_SHADOW_SYSCALL);
+		if (opcode[1] == SYSRET_2 || opcode[1] == SYSCALL_2)
+			return 1;
 	}
 
 	/* Common code queues a #UD, which ends the shadow like any exception. */
@@ -577,7 +611,7 @@ int svm_nmi_handle_exit(struct kvm_vcpu *vcpu)
 	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_EXCP_BASE + 31:
 		return guest_exception(vcpu, code - SVM_EXIT_EXCP_BASE);
 	case SVM_EXIT_IRET:
-		step_pops_rflags(svm);
+		step_known(svm, STEP_SHADOW_POPS);
 		return 1;
 	case SVM_EXIT_STGI:
 		return nested_vnmi_stgi(vcpu);

@@ -192,18 +192,36 @@ static void int_1_pushes(void)
 extern char syscall_target[];
 PAYLOAD(syscall64, "syscall", "ud2\n syscall_target: nop");
 
-static void syscall_saves(void)
+static void check_syscall(uint64_t flags, uint64_t masked)
 {
+	/* QEMU TCG looks for arithmetic flags where it does not keep them. */
+	uint64_t kept = ~(masked | (on_qemu_tcg() ? RFLAGS_CF : 0));
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
 
-	vcpu = stop_at(syscall64, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF, &regs);
-	enable_syscall(vcpu, syscall_target, RFLAGS_DF);
+	vcpu = stop_at(syscall64, flags, &regs);
+	enable_syscall(vcpu, syscall_target, masked);
 	run_insn(vcpu, &regs);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, syscall_target });
-	CHECK_EQ(regs.r11, RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF);
+	CHECK_EQ(regs.r11, flags);
 	CHECK_EQ(regs.rcx, (uint64_t)syscall64_next);
-	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags, RFLAGS_FIXED | RFLAGS_CF);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags & (kept | masked), flags & kept);
+}
+
+static void syscall_saves(void)
+{
+	check_syscall(RFLAGS_FIXED | RFLAGS_DF | RFLAGS_CF, RFLAGS_DF);
+}
+
+/* As kernels do; the step has to trap all the same. */
+static void syscall_masks_tf(void)
+{
+	check_syscall(RFLAGS_FIXED | RFLAGS_CF, RFLAGS_DF | RFLAGS_TF);
+}
+
+static void syscall_stepped(void)
+{
+	check_syscall(RFLAGS_FIXED | RFLAGS_TF, RFLAGS_TF);
 }
 
 /* --- instructions that load flags -------------------------------------- */
@@ -606,6 +624,8 @@ static const struct test_case cases[] = {
 	{ "INT3 pushes the guest's flags, then the NMI comes", int_3_pushes },
 	{ "INT1 pushes the guest's flags and leaves DR6, then the NMI comes", int_1_pushes },
 	{ "SYSCALL saves the guest's flags, then the NMI comes", syscall_saves },
+	{ "SYSCALL that masks TF does so, too", syscall_masks_tf },
+	{ "SYSCALL that the guest steps saves TF, masks it and does not trap", syscall_stepped },
 	{ "POPF loads what it pops", popf },
 	{ "POPF that sets TF starts stepping behind the NMI", popf_sets_tf },
 	{ "IRET loads what it pops", iret },
