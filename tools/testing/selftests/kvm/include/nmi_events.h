@@ -15,6 +15,14 @@
 #define DR6_BS		0x4000ul
 #define DR7_NONE	0x400ul
 #define DR7_L0_EXEC	0x401ul
+
+/*
+ * For the end of a guest that has armed one. QEMU TCG before version 10 forgets at
+ * #VMEXIT what is armed, and has it hit in the next guest that comes to that address.
+ */
+#define disarm_breakpoints() \
+	asm volatile("mov %0, %%dr7" : : "r"(DR7_NONE) : "memory")
+
 #define DR7_L0_WRITE	0x10401ul	/* one byte */
 #define DR7_L0_ACCESS	0x30401ul	/* written or read, one byte */
 #define DR7_L0_WRITE4	0xd0401ul	/* four */

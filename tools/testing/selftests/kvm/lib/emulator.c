@@ -53,7 +53,9 @@ static void guest_at_breakpoint(void)
 {
 	asm volatile("mov %0, %%dr0; mov %1, %%dr7"
 		     : : "r"(guest_stop_next), "r"(DR7_L0_EXEC) : "memory");
-	guest_at_stop();
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	disarm_breakpoints();
+	guest_stage(STAGE_END);
 }
 
 static void set_rf(struct event_regs *regs)

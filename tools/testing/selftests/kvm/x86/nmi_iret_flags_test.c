@@ -40,6 +40,8 @@ static void guest(void)
 	write_dr6(dr6_before);
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
 	dr6_after = read_dr6();
+	if (breakpoint)
+		disarm_breakpoints();
 	guest_stage(STAGE_END);
 }
 
