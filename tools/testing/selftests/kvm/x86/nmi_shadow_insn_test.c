@@ -221,6 +221,8 @@ static void syscall_masks_tf(void)
 
 static void syscall_stepped(void)
 {
+	if (tsc_counts_instructions())
+		skip("Bochs traps at SYSCALL's target although TF is masked there");
 	check_syscall(RFLAGS_FIXED | RFLAGS_TF, RFLAGS_TF);
 }
 
