@@ -104,7 +104,7 @@ deps:
 	@KVER='$(wanted)' scripts/deps $(purposes)
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
-## make check         run every test on every host (HOSTS="amd intel" for some)
+## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd build" for some parts)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
 ## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once

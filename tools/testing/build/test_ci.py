@@ -30,8 +30,8 @@ class CI(unittest.TestCase):
     def run_ci(self, bookworm, trixie, lint=":"):
         """Status and last line, when make does this in a root of each release, and that for lint."""
         self.script("bin/make", f"#!/bin/sh\necho make \"$@\" >>{self.root}/log\n"
-                                f"case $* in lint) {lint} ;; check-updates) ;;"
-                                f" *bookworm) {bookworm} ;; *) {trixie} ;; esac\n")
+                                f"case $* in lint) {lint} ;;"
+                                f" *bookworm*) {bookworm} ;; *) {trixie} ;; esac\n")
         done = subprocess.run([self.root / ".ci/run"], text=True, capture_output=True,
                               env=os.environ | {"PATH": f"{self.root}/bin:{os.environ['PATH']}"})
         self.said = done.stdout.splitlines()
@@ -41,23 +41,21 @@ class CI(unittest.TestCase):
 
     def test_all(self):
         """each release is tested once, the last line adds up, and before it are times"""
-        self.assertEqual(self.run_ci(self.GOOD, self.GOOD), (0, "12 passed, 0 failed, 2 skipped"))
-        self.assertEqual((self.root / "log").read_text(), "make lint\nmake check-updates\n"
-                                                          "make check-fresh RELEASE=bookworm\n"
-                                                          "make check-fresh RELEASE=trixie\n")
-        for said, part in zip(self.said[-5:-1], ("make lint", "make check-updates", "make check-fresh RELEASE=bookworm",
-                                                 "make check-fresh RELEASE=trixie")):
-            self.assertRegex(said, rf"^ci: {part} took \d+ s$")
+        self.assertEqual(self.run_ci(self.GOOD, self.GOOD), (0, "11 passed, 0 failed, 2 skipped"))
+        parts = "make lint", "make check-fresh RELEASE=bookworm", "make check-fresh RELEASE=trixie"
+        for made, said, part in zip((self.root / "log").read_text().splitlines(), self.said[-4:-1], parts):
+            self.assertTrue(made.startswith(part), made)
+            self.assertRegex(said, rf"^ci: {part}.* took \d+ s$")
 
     def test_failed(self):
         """a failed test of either release is a failure, and the other is tested all the same"""
         bad = "echo 3 passed, 2 failed, 0 skipped; echo make: Error; exit 2"
-        self.assertEqual(self.run_ci(bad, self.GOOD), (1, "10 passed, 2 failed, 1 skipped"))
-        self.assertEqual(self.run_ci(self.GOOD, bad), (1, "10 passed, 2 failed, 1 skipped"))
+        self.assertEqual(self.run_ci(bad, self.GOOD), (1, "9 passed, 2 failed, 1 skipped"))
+        self.assertEqual(self.run_ci(self.GOOD, bad), (1, "9 passed, 2 failed, 1 skipped"))
 
     def test_lint(self):
         """what lint finds is one failure"""
-        self.assertEqual(self.run_ci(self.GOOD, self.GOOD, "exit 2"), (1, "11 passed, 1 failed, 2 skipped"))
+        self.assertEqual(self.run_ci(self.GOOD, self.GOOD, "exit 2"), (1, "10 passed, 1 failed, 2 skipped"))
 
     def test_no_totals(self):
         """a part that ends without totals, without a test or with a status is a failure"""

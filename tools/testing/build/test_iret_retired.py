@@ -26,6 +26,7 @@ typedef uint32_t u32;
 #define INTR_INFO_VALID_MASK 0x80000000u
 #define INTR_INFO_VECTOR_MASK 0xffu
 #define INTR_INFO_UNBLOCK_NMI 0x1000u
+#define INTR_TYPE_HARD_EXCEPTION 0x300u
 #define DF_VECTOR 8
 #define EXIT_REASON_EXCEPTION_NMI 0
 #define EXIT_REASON_EPT_VIOLATION 48
@@ -35,10 +36,11 @@ struct vcpu_vmx {
 	u32 idt_vectoring_info, intr_info;
 	uint64_t qualification;
 	struct { uint16_t basic; } exit_reason;
-	struct { void *iret_fault; int iret_fault_vector; bool enter; } nmi;
+	struct { void *iret_exit; u32 iret_fault; bool enter; } nmi;
 	void *loaded_vmcs;
 	struct kvm_vcpu { char unused; } vcpu;
 };
+#define vmx_shared(vmx) (vmx)
 #define of(vcpu_) ((struct vcpu_vmx *)((char *)(vcpu_) - __builtin_offsetof(struct vcpu_vmx, vcpu)))
 static u32 vmx_get_intr_info(struct kvm_vcpu *vcpu) { return of(vcpu)->intr_info; }
 static uint64_t vmx_get_exit_qual(struct kvm_vcpu *vcpu) { return of(vcpu)->qualification; }
@@ -49,13 +51,14 @@ int answer(unsigned int reason, u32 vectoring, u32 info, uint64_t qualification)
 				.qualification = qualification, .exit_reason.basic = reason };
 
 	vmx.loaded_vmcs = &vmx;
-	return iret_did_not_retire(&vmx) | (vmx.nmi.iret_fault == &vmx) << 1 |
-	       vmx.nmi.iret_fault_vector << 8;
+	return iret_did_not_retire(&vmx) | (vmx.nmi.iret_exit == &vmx) << 1 |
+	       (vmx.nmi.iret_fault & 0x7ff) << 8;
 }
 """
 
 VALID, UNBLOCK = 1 << 31, 1 << 12
 DOUBLE_FAULT = 8
+HARDWARE_EXCEPTION = 3 << 8
 EXCEPTION, IN_QUALIFICATION = 0, (48, 62, 75)       # EPT violation, PML full, notify
 NOISE = 0, 0x7fffe000, 0x00000f00                   # bits that say nothing of IRET
 
@@ -65,7 +68,7 @@ def function():
 
 
 def compiled(text, folder):
-    """The function's answer as one of Python's: bit 0, that of a fault, and its vector from bit 8 on."""
+    """The function as one of Python's: its answer, in bit 1 what it notes, from bit 8 on the fault."""
     source, library = Path(folder, "answer.c"), Path(folder, "answer.so")
     source.write_text(AROUND % text)
     subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", source, "-o", library], check=True)
@@ -81,8 +84,8 @@ def expected(reason, vectoring, info, qualification):
     if vectoring & VALID:
         return 0
     if reason == EXCEPTION and info & VALID and info & UNBLOCK and info & 0xff != DOUBLE_FAULT:
-        return 3 | (info & 0xff) << 8
-    return int(reason in IN_QUALIFICATION and bool(qualification & UNBLOCK))
+        return 3 | (info & 0xff | HARDWARE_EXCEPTION) << 8
+    return 3 if reason in IN_QUALIFICATION and qualification & UNBLOCK else 0
 
 
 def inputs():
@@ -114,7 +117,8 @@ class IretRetired(unittest.TestCase):
                           ("case EXIT_REASON_EPT_VIOLATION:", ""),
                           ("case EXIT_REASON_PML_FULL:", ""),
                           ("case EXIT_REASON_NOTIFY:", ""),
-                          ("vmx->nmi.iret_fault = vmx->loaded_vmcs;", "")):
+                          ("vmx->nmi.iret_exit = vmx->loaded_vmcs;", ""),
+                          ("iret_fault = fault;", "iret_fault = fault * 0;")):
             with self.subTest(good):
                 self.assertEqual(function().count(good), 1)
                 self.assertIsNotNone(wrong(function().replace(good, bad)))

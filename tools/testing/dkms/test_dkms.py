@@ -75,8 +75,8 @@ class Dkms(unittest.TestCase):
         propagation = [] if is_mount else ["--propagation", "unchanged"]
         own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
         with tempfile.TemporaryDirectory() as scratch:
-            done = subprocess.run(["unshare", "--mount", *propagation, *own_user, "sh", "-c", STEPS], cwd=ROOT, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            done = subprocess.run(["unshare", "--mount", *propagation, *own_user, "sh", "-c", STEPS],
+                                  cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   env=os.environ | {"SCRATCH": scratch, "IMAGE": str(IMAGE), "VERSION": VERSION})
         cls.steps = {name: (int(status), said, after.split()) for name, said, status, after in
                      re.findall(r"^step (\S+)\n(.*?)^status (\d+)\n(.*?)(?=^step |\Z)", done.stdout, re.M | re.S)}
@@ -126,7 +126,8 @@ class Dkms(unittest.TestCase):
         supported = subprocess.run([ROOT / "scripts/kernel", "--supported"], check=True, text=True,
                                    capture_output=True).stdout.split()
         pattern = re.search(r'(?m)^BUILD_EXCLUSIVE_KERNEL="(.*)"$', (ROOT / "dkms.conf").read_text()).group(1)
-        self.assertEqual([f"6.{minor}" for minor in range(30) if re.search(pattern, f"6.{minor}.0-1-amd64")], supported)
+        self.assertEqual([f"{major}.{minor}" for major in range(5, 9) for minor in range(30)
+                          if re.search(pattern, f"{major}.{minor}.0-1-amd64")], supported)
 
 
 class Deb(unittest.TestCase):

@@ -47,13 +47,14 @@ position p;
 
 @iret_faulted@
 //# place: nested_vmx_inject_exception_vmexit: vmx_nmi_iret_faulted INTR_INFO_UNBLOCK_NMI nested_vmx_vmexit
-symbol intr_info;
+statement S;
 position p;
 @@
-  if (!(vmcs12->idt_vectoring_info_field & VECTORING_INFO_VALID_MASK) &&
+- if (!(vmcs12->idt_vectoring_info_field & VECTORING_INFO_VALID_MASK) &&
 -     vmx_get_nmi_mask@p(vcpu))
++ if (!(vmcs12->idt_vectoring_info_field & VECTORING_INFO_VALID_MASK) &&
 +     vmx_nmi_iret_faulted(vcpu))
-	intr_info |= INTR_INFO_UNBLOCK_NMI;
+	S
 
 @due@
 //# place: vmx_check_nested_events: vmx_nmi_due {nested_exit_on_nmi}
