@@ -204,6 +204,15 @@ check-updates: purposes := build
 check-updates: deps
 	@scripts/check-updates $(SUITES)
 
+## make nmi-guest     build a program to boot that tells what a CPU or hypervisor does with NMIs
+nmi-guest: purposes := guest
+nmi-guest: deps
+	@$(MAKE) KVER='$(wanted)' run-$@
+
+run-nmi-guest:
+	@$(MAKE) -s -C tools/nmi-guest OUTPUT=$(CURDIR)/build/nmi-guest VERSION=$(KVM_NMI_VERSION)
+	@echo "nmi-guest: build/nmi-guest/nmi-guest; where it can run: tools/nmi-guest/run --help"
+
 ## make kselftest     run the tests on the module loaded on this machine
 # Nothing run is no success: 4 is kselftest's status for a skip.
 kselftest:
@@ -229,5 +238,5 @@ clean:
 FORCE:
 .PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
 	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: check-long run-check-long check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
+.PHONY: nmi-guest run-nmi-guest check-long run-check-long check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:
