@@ -22,9 +22,10 @@ wanted := $(KVER)
 ifneq ($(KDIR),)
 override KDIR := $(abspath $(KDIR))
 endif
-export KDIR SRC
-override KVER := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(wanted)' scripts/kernel 2>/dev/null)
-KHEADERS := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(KVER)' scripts/kernel --headers 2>/dev/null)
+export KDIR SRC ALLOW_SERIES
+ask-kernel = $(shell ALLOW_SERIES='$(ALLOW_SERIES)' KDIR='$(KDIR)' SRC='$(SRC)' KVER='$1' scripts/kernel $2 2>/dev/null)
+override KVER := $(call ask-kernel,$(wanted))
+KHEADERS := $(call ask-kernel,$(KVER),--headers)
 export KVER KHEADERS KVM_NMI_VERSION
 
 series := $(shell echo $(KVER) | cut -d. -f1,2)
@@ -32,15 +33,22 @@ out := build/$(KVER)
 graft := $(out)/graft
 modules := $(out)/kvm-intel.ko $(out)/kvm-amd.ko
 
-cocci := $(sort $(wildcard arch/x86/kvm/*/*.cocci))
+cocci := $(sort $(filter-out arch/x86/kvm/fixes/%,$(wildcard arch/x86/kvm/*/*.cocci)))
 ours := $(sort $(wildcard arch/x86/kvm/*.[ch] arch/x86/kvm/*/*.[ch]))
 
 all: modules
 
+# What "make help" names, and of that what needs packages first: each has a recipe by
+# the name of run-.
+named := $(shell sed -n 's/^.. make \([a-z-]*\) .*/\1/p' Makefile)
+after-deps := $(shell sed -n 's/^run-\([a-z-]*\):.*/\1/p' Makefile)
+.PHONY: all help modules known-hosts FORCE $(named) $(after-deps:%=run-%)
+
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make               build kvm-intel.ko and kvm-amd.ko (KVER= or KDIR=, SRC= choose the kernel)
+## make               build kvm-intel.ko and kvm-amd.ko (KVER= or KDIR=, SRC= choose the kernel,
+##                    ALLOW_SERIES= one that is not supported)
 ifeq ($(KVER),)
 modules $(out)/src/.version:
 	@KVER='$(wanted)' scripts/kernel >/dev/null
@@ -55,7 +63,7 @@ dpkg-lists := $(wildcard $(foreach package,linux-source-$(series) linux-headers-
 	$(out)/headers/.packages/$(package)))
 
 # Somebody's own source may have changed since.
-own := $(shell KDIR='$(KDIR)' SRC='$(SRC)' KVER='$(KVER)' scripts/kernel --source 2>/dev/null)
+own := $(call ask-kernel,$(KVER),--source)
 $(out)/src/.version: scripts/unpack-source $(dpkg-lists) $(if $(own),FORCE)
 	@scripts/unpack-source $(out)/src
 endif
@@ -71,12 +79,14 @@ $(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
 
 # The .ko are for loading: the debug information stays in the grafted tree. BTF
 # needs the vmlinux that a headers package does not have, and is asked for here
-# by nobody.
-$(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile
+# by nobody. A kernel built anew where it was built before is another kernel.
+$(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile scripts/same-kernel \
+		$(wildcard $(KHEADERS)/Module.symvers $(KHEADERS)/include/generated/autoconf.h)
 	@echo "compiling kvm-intel.ko and kvm-amd.ko for $(KVER)"
 	@flock $(out) $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C $(KHEADERS) \
 		M=$(CURDIR)/$(graft)/arch/x86/kvm CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1 | \
 		sed -u 's|$(CURDIR)/$(graft)/||g'
+	@scripts/same-kernel /lib/modules/$(KVER) $(modules:$(out)/%=$(graft)/arch/x86/kvm/%)
 	@for module in $(notdir $(modules)); do \
 		objcopy --strip-debug $(graft)/arch/x86/kvm/$$module $(out)/$$module; \
 	done
@@ -99,14 +109,19 @@ image:
 
 endif
 
-## make deps          install the Debian packages that all this needs
+## make deps          install the Debian packages that all this needs, fetch the kernels of the hosts
+# After that everything but updates and other releases works without a network.
+no-apt := $(if $(shell command -v apt-get),,y)
 deps:
 	@KVER='$(wanted)' scripts/deps $(purposes)
+	@[ -n '$(own)$(IMAGE)' ] || $(if $(filter test,$(or $(purposes),test)),$(MAKE) KVER='$(wanted)' image,:)
+	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py)
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
-## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd build" for some parts)
+## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd unit" for some parts)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
 ## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
+## make check-clients what people do with NMIs: the monitor's, sysrq-l, live migration, other vendor module
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -118,29 +133,35 @@ deps:
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-compare demo fuzz shell: purposes := build test
+check-clients compare demo fuzz shell: purposes := build test
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
-check-debug: purposes := build test debug
 lint: purposes := build lint
 docs: purposes := docs
-check check-long check-debug compare demo fuzz shell model lint docs dkms deb: deps
+check-debug: purposes := build test debug
+patches check-patches: purposes := build patches
+nmi-guest: purposes := guest
+$(after-deps): deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
 # A name misspelt is told before anything is built.
 known-hosts:
-	@HOSTS='$(HOSTS)' python3 -B tools/testing/suite.py
+	@HOSTS='$(HOSTS)' python3 -B tools/testing/harness/suite.py
 
 run-check: known-hosts modules selftests image
-	@HOSTS='$(HOSTS)' tools/testing/check
+	@HOSTS='$(HOSTS)' tools/testing/harness/check
 
-check-fresh:
-	@HOSTS='$(HOSTS)' tools/testing/fresh/root '$(RELEASE)' tools/testing/fresh/check
+check-fresh: purposes := fresh
+check-fresh: deps
+	@HOSTS='$(HOSTS)' tools/testing/install/fresh '$(RELEASE)' tools/testing/install/fresh-check
 
 run-check-long: known-hosts modules selftests image
-	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/check || status=1; \
+	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
+
+run-check-clients: modules image
+	@PARTS=clients tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts
@@ -150,14 +171,14 @@ run-check-debug: known-hosts
 	HOSTS='$(HOSTS)' tools/testing/debug/check $$debug
 
 run-compare: known-hosts modules selftests image
-	@HOSTS='$(HOSTS)' tools/testing/compare
+	@HOSTS='$(HOSTS)' tools/testing/harness/compare
 
 run-model:
 	@tools/testing/model/verify
 
 run-fuzz: modules selftests image
 	@HOST='$(HOST)' MINUTES='$(MINUTES)' SEED='$(SEED)' PROGRAMS='$(PROGRAMS)' STOCK='$(STOCK)' \
-		tools/testing/fuzz
+		tools/testing/harness/fuzz
 
 HOST ?= amd
 run-demo: modules image
@@ -184,15 +205,12 @@ run-deb:
 	@scripts/deb
 
 ## make patches       write the same code as patches for the kernel's source, in build/KVER/patches
-## make check-patches the same, and compile both modules behind each patch
-patches check-patches: purposes := build patches
-patches check-patches: deps
-	@$(MAKE) KVER='$(wanted)' run-$@
-
-run-patches run-check-patches: $(graft)/.inputs
-	@scripts/patches $(if $(findstring check,$@),--build) $(out)/src . $(graft) $(out)/patches
+## make check-patches the same, and compile both modules after each patch
+run-patches: $(graft)/.inputs
+	@scripts/patches $(out)/src . $(graft) $(out)/patches
 
 run-check-patches: modules
+	@scripts/patches --build $(out)/src . $(graft) $(out)/patches
 
 ## make port-report   try the semantic patches on the newest kernel of Debian (SUITE= for that of one suite)
 port-report: purposes := build
@@ -205,10 +223,6 @@ check-updates: deps
 	@scripts/check-updates $(SUITES)
 
 ## make nmi-guest     build a program to boot that tells what a CPU or hypervisor does with NMIs
-nmi-guest: purposes := guest
-nmi-guest: deps
-	@$(MAKE) KVER='$(wanted)' run-$@
-
 run-nmi-guest:
 	@$(MAKE) -s -C tools/nmi-guest OUTPUT=$(CURDIR)/build/nmi-guest VERSION=$(KVM_NMI_VERSION)
 	@echo "nmi-guest: build/nmi-guest/nmi-guest; where it can run: tools/nmi-guest/run --help"
@@ -236,7 +250,4 @@ clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 
 FORCE:
-.PHONY: all help modules selftests image deps check compare demo shell model lint docs kselftest load unload clean \
-	dkms dkms-remove deb run-check run-compare run-model run-demo run-shell run-lint run-docs run-dkms run-deb FORCE
-.PHONY: nmi-guest run-nmi-guest check-long run-check-long check-fresh fuzz run-fuzz check-debug run-check-debug port-report check-updates patches check-patches run-patches run-check-patches
 .DELETE_ON_ERROR:

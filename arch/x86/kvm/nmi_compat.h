@@ -12,7 +12,8 @@
 
 #define KVM_NMI_SERIES	(LINUX_VERSION_MAJOR * 1000 + LINUX_VERSION_PATCHLEVEL)
 
-#if KVM_NMI_SERIES != 6001 && KVM_NMI_SERIES != 6012 && KVM_NMI_SERIES != 7003
+#if KVM_NMI_SERIES != 6001 && KVM_NMI_SERIES != 6012 && KVM_NMI_SERIES != 7003 && \
+	!defined(KVM_NMI_ANY_SERIES)
 #error "Not a kernel that the NMI code knows: 6.1, 6.12 and 7.3 are"
 #endif
 
@@ -45,8 +46,11 @@ static inline void nmi_hrtimer_setup(struct hrtimer *timer,
 	timer->function = function;
 }
 
-/* An update may bring it to older kernels. */
+/* An update may bring these to older kernels; slab.h comes with kvm_host.h. */
 #define hrtimer_setup		nmi_hrtimer_setup
+#ifndef kzalloc_obj
+#define kzalloc_obj(object, gfp)	kzalloc(sizeof(object), gfp)
+#endif
 
 #else
 

@@ -19,7 +19,7 @@
  * an NMI as for an IRQ, and passes where no vendor module is asked.
  *
  * This is a part of each of the two modules: vmx/nmi_stats.c and
- * svm/nmi_stats.c include it behind what only they know.  The counters are
+ * svm/nmi_stats.c include it after what only they know.  The counters are
  * written by the thread that has the vCPU loaded and read by anybody.
  */
 #include <linux/debugfs.h>
@@ -195,7 +195,7 @@ static int count_vcpu(struct kvm_vcpu *vcpu)
 	if (*where)
 		return 0;
 
-	stats = kzalloc(sizeof(*stats), GFP_KERNEL_ACCOUNT);
+	stats = kzalloc_obj(*stats, GFP_KERNEL_ACCOUNT);
 	if (!stats)
 		return -ENOMEM;
 

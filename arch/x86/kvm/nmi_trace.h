@@ -16,32 +16,10 @@
 #include <asm/msr.h>
 #include <asm/tsc.h>
 
-#ifndef _KVM_NMI_TRACE_ENUMS
-#define _KVM_NMI_TRACE_ENUMS
-/* How KVM arranges to notice that a waiting NMI can be delivered. */
-enum nmi_window {
-	NMI_WINDOW_EXITING,		/* VMX: NMI-window exiting */
-	NMI_WINDOW_IRQ,			/* VMX: interrupt-window exiting */
-	NMI_WINDOW_IRET,		/* SVM: IRET intercept */
-	NMI_WINDOW_STEP,		/* SVM: one single step */
-	NMI_WINDOW_STGI,		/* SVM: STGI intercept */
-	NMI_WINDOW_VNMI,		/* SVM: none, the CPU takes the NMI */
-	NR_NMI_WINDOWS
-};
+#include "nmi_stats.h"
 
-/* What ended the time in which NMIs were blocked. */
-enum nmi_unblock {
-	NMI_UNBLOCK_IRET,		/* IRET retired */
-	NMI_UNBLOCK_IRQ_WINDOW,		/* the guest can take interrupts */
-	NMI_UNBLOCK_RETURN,		/* back at the interrupted instruction */
-	NMI_UNBLOCK_TIMEOUT,		/* soft_vnmi_timeout_ms is over */
-	NMI_UNBLOCK_FAULT,		/* IRET faulted in the guest */
-	NMI_UNBLOCK_TASK_SWITCH,	/* IRET was a task switch */
-	NMI_UNBLOCK_RESTORED,		/* user space, RSM or emulation */
-	NMI_UNBLOCK_RESET,		/* INIT or RESET */
-	NR_NMI_UNBLOCKS
-};
-
+#ifndef _KVM_NMI_TRACE_NS
+#define _KVM_NMI_TRACE_NS
 /* The TSCs of two CPUs may differ a little. */
 static inline u64 nmi_ns_since(u64 tsc)
 {
@@ -78,42 +56,41 @@ TRACE_EVENT(kvm_nmi_inject,
 	    TP_ARGS(vcpu, rip, rsp, rflags, cpl, again),
 
 	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
-			     __field(int, cpl)
-			     __field(bool, l2)
-			     __field(bool, again)
+			     __field(int, level)
 			     __field(unsigned long, rip)
 			     __field(unsigned long, rsp)
-			     __field(unsigned long, rflags)),
+			     __field(unsigned long, rflags)
+			     __field(int, cpl)
+			     __field(bool, again)),
 
 	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
-			   __entry->cpl = cpl;
-			   __entry->l2 = is_guest_mode(vcpu);
-			   __entry->again = again;
+			   __entry->level = is_guest_mode(vcpu) ? 2 : 1;
 			   __entry->rip = rip;
 			   __entry->rsp = rsp;
-			   __entry->rflags = rflags;),
+			   __entry->rflags = rflags;
+			   __entry->cpl = cpl;
+			   __entry->again = again;),
 
-	    TP_printk("vcpu %u rip 0x%lx rsp 0x%lx rflags 0x%lx cpl %d level L%d%s",
-		      __entry->vcpu_id, __entry->rip, __entry->rsp,
-		      __entry->rflags, __entry->cpl, __entry->l2 ? 2 : 1,
-		      __entry->again ? " again" : "")
+	    TP_printk("vcpu_id=%u level=%d rip=0x%lx rsp=0x%lx rflags=0x%lx cpl=%d again=%d",
+		      __entry->vcpu_id, __entry->level, __entry->rip, __entry->rsp,
+		      __entry->rflags, __entry->cpl, __entry->again)
 );
 
 TRACE_EVENT(kvm_nmi_window,
-	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_window how),
-	    TP_ARGS(vcpu, how),
+	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_window window),
+	    TP_ARGS(vcpu, window),
 
 	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
-			     __field(int, how)
-			     __field(bool, l2)),
+			     __field(int, level)
+			     __field(int, window)),
 
 	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
-			   __entry->l2 = is_guest_mode(vcpu);
-			   __entry->how = how;),
+			   __entry->level = is_guest_mode(vcpu) ? 2 : 1;
+			   __entry->window = window;),
 
-	    TP_printk("vcpu %u level L%d waits for %s", __entry->vcpu_id,
-		      __entry->l2 ? 2 : 1,
-		      __print_symbolic(__entry->how,
+	    TP_printk("vcpu_id=%u level=%d window=%s", __entry->vcpu_id,
+		      __entry->level,
+		      __print_symbolic(__entry->window,
 				       { NMI_WINDOW_EXITING, "nmi-window" },
 				       { NMI_WINDOW_IRQ, "irq-window" },
 				       { NMI_WINDOW_IRET, "iret-intercept" },
@@ -128,22 +105,22 @@ TRACE_EVENT(kvm_nmi_window,
  * reader of this event.
  */
 TRACE_EVENT(kvm_nmi_unblock,
-	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_unblock why, u64 since),
-	    TP_ARGS(vcpu, why, since),
+	    TP_PROTO(struct kvm_vcpu *vcpu, enum nmi_unblock reason, u64 since),
+	    TP_ARGS(vcpu, reason, since),
 
 	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
-			     __field(int, why)
-			     __field(bool, l2)
-			     __field(u64, blocked_ns)),
+			     __field(int, level)
+			     __field(u64, blocked_ns)
+			     __field(int, reason)),
 
 	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
-			   __entry->l2 = is_guest_mode(vcpu);
-			   __entry->why = why;
-			   __entry->blocked_ns = nmi_ns_since(since);),
+			   __entry->level = is_guest_mode(vcpu) ? 2 : 1;
+			   __entry->blocked_ns = nmi_ns_since(since);
+			   __entry->reason = reason;),
 
-	    TP_printk("vcpu %u level L%d open again after %llu ns: %s",
-		      __entry->vcpu_id, __entry->l2 ? 2 : 1, __entry->blocked_ns,
-		      __print_symbolic(__entry->why,
+	    TP_printk("vcpu_id=%u level=%d blocked_ns=%llu reason=%s",
+		      __entry->vcpu_id, __entry->level, __entry->blocked_ns,
+		      __print_symbolic(__entry->reason,
 				       { NMI_UNBLOCK_IRET, "iret" },
 				       { NMI_UNBLOCK_IRQ_WINDOW, "irq-window" },
 				       { NMI_UNBLOCK_RETURN, "return" },
@@ -160,12 +137,12 @@ TRACE_EVENT(kvm_nmi_taken,
 	    TP_ARGS(vcpu),
 
 	    TP_STRUCT__entry(__field(unsigned int, vcpu_id)
-			     __field(unsigned int, left)),
+			     __field(unsigned int, pending)),
 
 	    TP_fast_assign(__entry->vcpu_id = vcpu->vcpu_id;
-			   __entry->left = vcpu->arch.nmi_pending;),
+			   __entry->pending = vcpu->arch.nmi_pending;),
 
-	    TP_printk("vcpu %u, %u still pending", __entry->vcpu_id, __entry->left)
+	    TP_printk("vcpu_id=%u pending=%u", __entry->vcpu_id, __entry->pending)
 );
 
 #endif /* _KVM_NMI_TRACE_H */

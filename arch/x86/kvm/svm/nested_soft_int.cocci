@@ -1,6 +1,6 @@
 /// KVM: nSVM: Inject again what L1 has injected into L2 without decoding it
 ///
-/// A CPU without NextRIP wants RIP behind the INT n, INT3 or INTO whose event is
+/// A CPU without NextRIP wants RIP after the INT n, INT3 or INTO whose event is
 /// injected. L1 sees to that before VMRUN. If an exit to L0 interrupts the delivery,
 /// L0 injects the event again, and took it for one of its own: it looked for the
 /// instruction at RIP, found another one, and dropped the event. An NMI that waited

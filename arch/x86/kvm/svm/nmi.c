@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Guest NMIs on AMD CPUs.
+ * Guest NMIs on AMD CPUs: where they come in, and who keeps the latch they are about.
  *
  * An NMI that common code has made pending (vcpu->arch.nmi_pending) is injected
  * through EVENTINJ as soon as svm_nmi_allowed() says so.  From then on NMIs are
@@ -13,7 +13,8 @@
  *
  *   CPU with vNMI     V_NMI_MASK in the VMCB (vnmi.c).  The CPU takes a waiting
  *		       NMI by itself.
- *   CPU without       An IRET window (iret_window.c) finds the end of the handler.
+ *   CPU without       A latch in software (latch.c), open when IRET has retired: the
+ *		       IRET window.
  *   SEV-ES guests     report the end of their handler themselves.
  *   L2, L1 uses vNMI  has a latch of its own (nested_vnmi.c); NMIs for L1 make it
  *		       exit.
@@ -21,27 +22,27 @@
  *		       VMRUN and #VMEXIT, an IRET of L2 ends the blocking that
  *		       began in L1, and an NMI that L1 injects is L1's to track.
  *
+ * The IRET window: a lone NMI costs one exit, the IRET's.  If another NMI waits there,
+ * the IRET runs under a single step (loan.c), whose #DB is the window.  Both exits go
+ * straight back into the guest, the second one with the next NMI.  The same step
+ * carries an NMI over an interrupt shadow.  (The virtual interrupt window will not do:
+ * "sti; cli" closes it before it opens.)
+ *
  * All functions run in the vCPU's thread.  The counterpart for Intel is
  * vmx/nmi.c, where the CPU tracks blocking or at least has an NMI window.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/kvm_host.h>
+#include <trace/events/ipi.h>
 
 #include "x86.h"
-#include "svm.h"
-#include "nmi.h"
-
-#define CREATE_TRACE_POINTS
+#include "cpuid.h"
+#include "trace.h"
+#include "latch.h"
 #include "../nmi_trace.h"
 
-/**
- * svm_nmi_blocked() - is something in the way of an NMI?
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: true if an NMI cannot be taken at the current boundary.
- */
+/* Is something in the way of an NMI at the current boundary? */
 bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -57,14 +58,9 @@ bool svm_nmi_blocked(struct kvm_vcpu *vcpu)
 	return svm->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK;
 }
 
-/**
- * svm_nmi_allowed() - may an NMI be injected now?
- * @vcpu: the vCPU
- * @for_injection: about to inject, not only asking for a halted vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once and
- * ask again.
+/*
+ * May an NMI be injected now?  1: inject, 0: blocked, wait for a window, -EBUSY: exit
+ * at once and ask again.
  */
 int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
@@ -89,14 +85,7 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	return 0;
 }
 
-/**
- * svm_get_nmi_mask() - are NMIs blocked by an NMI handler of L1?
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: true from an injection to the end of its handler, also while L2
- * runs.
- */
+/* Are NMIs blocked by an NMI handler of L1?  Also while L2 runs. */
 bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -107,16 +96,10 @@ bool svm_get_nmi_mask(struct kvm_vcpu *vcpu)
 	return svm->nmi.l1.state != NMI_OPEN;
 }
 
-/**
- * svm_set_nmi_mask() - overrule what is known of NMI blocking
- * @vcpu: the vCPU
- * @masked: the new state
- *
- * Software knows better: user space restored a state, SMM was entered or left,
- * the emulator ran an IRET.  Writing back what was read changes nothing.  It is always
- * L1's latch; where L2 has one of its own, the emulator calls nested_vnmi.c.
- *
- * Context: vCPU thread, preemption enabled.
+/*
+ * Software knows better: user space restored a state, SMM was entered or left, the
+ * emulator ran an IRET.  Writing back what was read changes nothing.  It is always
+ * L1's latch; for an IRET of L2 that has its own see emulator_set_nmi_mask().
  */
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
@@ -131,37 +114,15 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 
 	if (vnmi_in_use(svm)) {
 		vnmi_set_masked(svm, masked);
-		if (vcpu->arch.nmi_pending)
-			kvm_make_request(KVM_REQ_EVENT, vcpu);
+		nmi_ask_again(svm);
 	} else if (masked) {
-		iret_window_block(svm, &svm->nmi.l1);
+		latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
 	} else {
-		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESTORED);
+		latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESTORED);
 	}
 }
 
-/**
- * svm_nmi_trace_injection() - record an injection and the interrupted context
- * @vcpu: the vCPU
- * @again: the first attempt was interrupted
- *
- * Out of line: reading the registers would cost the usual injection as well.
- *
- * Context: vCPU thread, interrupts on or off.
- */
-noinline void svm_nmi_trace_injection(struct kvm_vcpu *vcpu, bool again)
-{
-	trace_kvm_nmi_inject(vcpu, kvm_rip_read(vcpu), kvm_rsp_read(vcpu),
-			     kvm_get_rflags(vcpu), to_svm(vcpu)->vmcb->save.cpl,
-			     again);
-}
-
-/**
- * svm_inject_nmi() - inject an NMI at the next VMRUN
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- */
+/* Inject an NMI at the next VMRUN. */
 void svm_inject_nmi(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -170,34 +131,31 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	svm->nmi.redelivery = false;
 	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
 
-	/* L1's business: once more what L1 or its vNMI has injected into L2. */
-	if (svm->nmi_l1_to_l2 ||
-	    (is_guest_mode(vcpu) && nested_vnmi_used(svm))) {
-		svm_nmi_update(svm);
+	/*
+	 * Injected into L2 once more, after L1 or its vNMI did: not counted, and L1's
+	 * latch stays.
+	 */
+	if (svm->nmi_l1_to_l2 || svm->nmi.l2_vnmi) {
+		nmi_rearm(svm);
 		return;
 	}
 
 	if (trace_kvm_nmi_inject_enabled())
-		svm_nmi_trace_injection(vcpu, redelivery);
+		nmi_trace_injection(svm, redelivery);
 
 	if (!redelivery)
 		++vcpu->stat.nmi_injections;
 
 	/* With vNMI the CPU masks NMIs when it injects. */
 	if (!vnmi_in_use(svm))
-		iret_window_block(svm, &svm->nmi.l1);
+		latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
 }
 
-/**
- * svm_nmi_delivery_aborted() - an NMI did not arrive
- * @vcpu: the vCPU
- *
- * An exit interrupted the delivery, or the entry that was to deliver it was
- * called off.  NMIs count as masked: the NMI is injected again, or, if an
+/*
+ * An NMI did not arrive: an exit interrupted the delivery, or the entry that was to
+ * deliver it was called off.  NMIs count as masked: the NMI is injected again, or, if an
  * exception that it caused takes its place or it goes through a task gate, is
  * delivered without the CPU.
- *
- * Context: vCPU thread, interrupts on or off.
  */
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 {
@@ -208,51 +166,7 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	vnmi_set_masked_now(svm, true);
 }
 
-/**
- * svm_nmi_task_switch() - emulate a task switch
- * @vcpu: the vCPU
- * @tss_selector: the new task
- * @idt_index: the vector whose gate it is, or -1
- * @reason: TASK_SWITCH_*
- * @has_error_code: whether the event has one
- * @error_code: the error code
- *
- * Context: vCPU thread, preemption enabled.
- * Return: what kvm_task_switch() returns.
- */
-int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
-			int reason, bool has_error_code, u32 error_code)
-{
-	struct vcpu_svm *svm = to_svm(vcpu);
-	int ret;
-
-	ret = kvm_task_switch(vcpu, tss_selector, idt_index, reason,
-			      has_error_code, error_code);
-	if (ret <= 0 || reason != TASK_SWITCH_IRET)
-		return ret;
-
-	/*
-	 * Not before the switch: an NMI handler that is a task would be entered
-	 * through its own, still busy TSS.
-	 */
-	if (is_guest_mode(vcpu) && nested_vnmi_used(svm))
-		nested_vnmi_unmask(svm, NMI_UNBLOCK_TASK_SWITCH);
-	else if (svm->nmi.l1.state == NMI_RETIRING)
-		iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_TASK_SWITCH);
-	else
-		vnmi_set_masked_now(svm, false);
-
-	if (vcpu->arch.nmi_pending)
-		kvm_make_request(KVM_REQ_EVENT, vcpu);
-	return ret;
-}
-
-/**
- * svm_enable_nmi_window() - make an exit when a pending NMI can be taken
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- */
+/* Make an exit when a pending NMI can be taken. */
 void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -261,12 +175,13 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (is_sev_es_guest(vcpu))
 		return;
 
-	if (is_guest_mode(vcpu) && nested_vnmi_used(svm)) {
-		/* Only L1 itself can open its own latch, behind an exit of L2. */
+	if (svm->nmi.l2_vnmi) {
+		/* Only L1 itself can open its own latch, after an exit of L2. */
 		if (svm_get_nmi_mask(vcpu))
 			return;
 	} else if (vnmi_in_use(svm)) {
-		vnmi_wait(svm);
+		nmi_want(svm, WANT_VNMI);
+		trace_kvm_nmi_window(vcpu, NMI_WINDOW_VNMI);
 		return;
 	} else if (svm->nmi.l1.state == NMI_BLOCKED) {
 		trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRET);
@@ -284,22 +199,352 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 		return;
 	}
 
-	iret_window_wait(svm);
+	/* The NMI waits for the next instruction: the IRET, or what is in a shadow. */
+	nmi_want(svm, WANT_STEP);
+	trace_kvm_nmi_window(vcpu, NMI_WINDOW_STEP);
 }
 
-/**
- * svm_nmi_reset() - INIT or RESET of a vCPU
- * @vcpu: the vCPU
- *
- * svm.c has rebuilt the VMCB, and no L2 runs.
- *
- * Context: vCPU thread, preemption enabled.
+/* What was wanted of an entry is over, or the entry did not happen. */
+static void ask_again(struct vcpu_svm *svm)
+{
+	nmi_want(svm, WANT_NOTHING);
+	nmi_ask_again(svm);
+}
+
+/* The entry was called off.  RETIRING stays, the IRET has not run. */
+void svm_nmi_cancel(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (svm->nmi.want)
+		ask_again(svm);
+}
+
+/*
+ * On kernels for debugging: between an exit and the next entry nothing is lent, and
+ * IRET is intercepted exactly while a handler of L1 runs.
  */
+static void assert_at_rest(struct vcpu_svm *svm)
+{
+	struct vmcb_control_area *control = &svm->vmcb->control;
+	struct svm_nmi *nmi = &svm->nmi;
+
+	if (!IS_ENABLED(CONFIG_PROVE_LOCKING))
+		return;
+
+	lockdep_assert_irqs_disabled();
+	WARN_ON_ONCE(nmi->lent.kind);
+
+	if (is_guest_mode(&svm->vcpu) || is_sev_es_guest(&svm->vcpu))
+		return;
+
+	WARN_ON_ONCE(control->int_ctl & V_NMI_PENDING_MASK);
+	WARN_ON_ONCE(vmcb_is_intercept(control, INTERCEPT_IRET) !=
+		     (nmi->l1.state == NMI_BLOCKED));
+}
+
+/* In protected mode without long mode IRET with NT set is a task switch. */
+static bool iret_switches_tasks(struct vmcb_save_area *save)
+{
+	return (save->rflags & X86_EFLAGS_NT) &&
+	       !(save->rflags & X86_EFLAGS_VM) &&
+	       (save->cr0 & X86_CR0_PE) && !(save->efer & EFER_LMA);
+}
+
+static enum nmi_loan step_kind(struct vcpu_svm *svm, struct nmi_latch *latch)
+{
+	if (latch->state == NMI_RETIRING)
+		return iret_switches_tasks(&svm->vmcb->save) ?
+		       STEP_TASK_SWITCH : STEP_IRET;
+
+	return svm->nmi.known && svm->vmcb->save.rip == svm->nmi.known_rip ?
+	       svm->nmi.known : STEP_SHADOW;
+}
+
+/*
+ * An NMI for L1 that has waited for VMRUN to set GIF makes L2 exit before it
+ * takes a V_NMI.  Common code has asked for an immediate exit.
+ */
+static bool l1_goes_first(struct vcpu_svm *svm)
+{
+	return nested_run_pending(svm) && svm->vcpu.arch.nmi_pending &&
+	       !svm_nmi_blocked(&svm->vcpu);
+}
+
+/* Before VMRUN, interrupts off, when it is known what is going to be injected. */
+void svm_nmi_enter(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	bool event = svm->vmcb->control.event_inj & SVM_EVTINJ_VALID;
+	struct nmi_latch *latch = latch_now(svm);
+
+	assert_at_rest(svm);
+
+	if (latch->state == NMI_RETIRING && !iret_is_next(svm, latch))
+		iret_is_not_next(svm, latch);
+	if (svm->nmi.l2_vnmi)
+		nested_vnmi_enter(svm, l1_goes_first(svm));
+
+	switch (svm->nmi.want) {
+	case WANT_NOTHING:
+		svm->nmi.known = LOAN_NONE;
+		break;
+	case WANT_VNMI:
+		if (vcpu->arch.nmi_pending)
+			loan_make(svm, LOAN_VNMI);
+		break;
+	case WANT_STEP:
+		if (!event) {
+			loan_make(svm, step_kind(svm, latch));
+			break;
+		}
+		/*
+		 * An event would push our TF.  Nothing of the guest but the delivery
+		 * is going to run; the window is asked for again after it.
+		 */
+		svm->nmi.known = LOAN_NONE;
+		ask_again(svm);
+		smp_send_reschedule(vcpu->cpu);
+		break;
+	}
+}
+
+/*
+ * May an exit go straight back into the guest, by svm_vcpu_run() itself?  Not with L1
+ * or user space looking on; nor with single steps over branches, as svm_vcpu_run()
+ * may have DEBUGCTL to load.
+ */
+static bool may_reenter(struct vcpu_svm *svm)
+{
+	return !is_guest_mode(&svm->vcpu) && !svm->vcpu.guest_debug &&
+	       !(svm->vmcb->save.dbgctl & DEBUGCTLMSR_BTF);
+}
+
+/* Common code's RIP and RSP are those of the entry as yet. */
+static void update_registers(struct vcpu_svm *svm)
+{
+	kvm_rip_write(&svm->vcpu, svm->vmcb->save.rip);
+	kvm_rsp_write(&svm->vcpu, svm->vmcb->save.rsp);
+}
+
+/* Out of line: nobody looks, as a rule. */
+static noinline void trace_reentry(struct vcpu_svm *svm)
+{
+	update_registers(svm);
+	trace_kvm_exit(&svm->vcpu, KVM_ISA_SVM);
+}
+
+/*
+ * Straight back, with interrupts and GIF as they are.  Nothing is missed: whatever
+ * comes up for this vCPU is a request and a kick, which like any interrupt of the host
+ * stays pending until VMRUN, and makes the very next exit.  What was injected has
+ * arrived, as svm_complete_interrupts() would find.
+ */
+static bool reenter(struct vcpu_svm *svm)
+{
+	if (trace_kvm_exit_enabled())
+		trace_reentry(svm);
+	++svm->vcpu.stat.exits;
+	svm->soft_int_injected = false;
+	return true;
+}
+
+/* From #VMEXIT(IRET): nothing can be injected before it. */
+static bool reenter_at_iret(struct vcpu_svm *svm)
+{
+	iret_intercepted(svm, &svm->nmi.l1);
+	if (svm->vcpu.arch.nmi_pending) {
+		trace_kvm_nmi_window(&svm->vcpu, NMI_WINDOW_STEP);
+		/* Something else may make an exit before the IRET. */
+		svm->nmi.want = WANT_STEP;
+		loan_make(svm, step_kind(svm, &svm->nmi.l1));
+	}
+	return reenter(svm);
+}
+
+/*
+ * The window has opened.  Nothing else can have become deliverable at this boundary
+ * without a request, and a request comes after it.
+ */
+static bool deliver(struct vcpu_svm *svm)
+{
+	struct kvm_vcpu *vcpu = &svm->vcpu;
+
+	if (!vcpu->arch.nmi_pending || vcpu->arch.smi_pending)
+		return false;
+
+	vcpu->arch.nmi_injected = false;
+	if (svm_nmi_allowed(vcpu, true) <= 0)
+		return false;
+
+	update_registers(svm);
+	--vcpu->arch.nmi_pending;
+	vcpu->arch.nmi_injected = true;
+	svm_inject_nmi(vcpu);
+	if (vcpu->arch.nmi_pending)
+		svm_enable_nmi_window(vcpu);
+	return true;
+}
+
+/* From the #DB of a step that nobody else needs to know of, with the next NMI. */
+static bool reenter_after_step(struct vcpu_svm *svm)
+{
+	latch_move(svm, &svm->nmi.l1, LATCH_END, NMI_UNBLOCK_IRET);
+	if (!deliver(svm)) {
+		nmi_ask_again(svm);
+		return false;
+	}
+	svm->nmi.owned = false;
+	return reenter(svm);
+}
+
+/* Something was wanted of this entry, or an IRET is on its way. */
+static bool entry_is_over(struct vcpu_svm *svm)
+{
+	struct nmi_latch *latch = latch_now(svm);
+	unsigned int verdict = loan_return(svm);
+	bool stepped = verdict & LOAN_STEPPED;
+
+	svm->nmi.owned = verdict & LOAN_OWNED;
+	if (stepped && svm->nmi.owned && may_reenter(svm) &&
+	    reenter_after_step(svm))
+		return true;
+
+	if (svm->nmi.want)
+		ask_again(svm);
+	if (latch->state == NMI_RETIRING)
+		look_for_iret(svm, latch, stepped);
+	if (svm->nmi.l2_vnmi && nested_vnmi_exit(svm))
+		svm->nmi.owned = true;
+	nmi_rearm(svm);
+	assert_at_rest(svm);
+	return false;
+}
+
+/*
+ * After each #VMEXIT with an NMI in play, interrupts off and GIF clear: before anything
+ * else looks at the VMCB.  Tells if there is nothing to do but to enter the guest again.
+ */
+bool svm_nmi_exit(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (svm->vmcb->control.exit_code == SVM_EXIT_IRET &&
+	    svm->nmi.l1.state == NMI_BLOCKED && may_reenter(svm))
+		return reenter_at_iret(svm);
+
+	/* In a handler, and nothing was lent. */
+	if (!svm->nmi.enter)
+		return false;
+
+	return entry_is_over(svm);
+}
+
+/*
+ * Exit handler for an IRET that svm_nmi_exit() has left: of L2, or with user space that
+ * debugs the guest.  On 6.1 also for the NMI_COMPLETE of SEV-ES guests.
+ */
+int iret_interception(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	struct nmi_latch *latch = latch_now(svm);
+
+	if (is_sev_es_guest(vcpu)) {
+		++vcpu->stat.nmi_window_exits;
+		latch_open(svm, latch, NMI_UNBLOCK_IRET);
+		return 1;
+	}
+
+	iret_intercepted(svm, latch);
+	nmi_ask_again(svm);
+	return 1;
+}
+
+/* Emulate a task switch: an NMI handler's end may be one. */
+int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
+			int reason, bool has_error_code, u32 error_code)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+	int ret;
+
+	ret = kvm_task_switch(vcpu, tss_selector, idt_index, reason,
+			      has_error_code, error_code);
+	if (ret <= 0 || reason != TASK_SWITCH_IRET)
+		return ret;
+
+	/*
+	 * Not before the switch: an NMI handler that is a task would be entered
+	 * through its own, still busy TSS.
+	 */
+	if (svm->nmi.l2_vnmi)
+		nested_vnmi_unmask(svm, NMI_UNBLOCK_TASK_SWITCH);
+	else if (svm->nmi.l1.state == NMI_RETIRING)
+		latch_move(svm, &svm->nmi.l1, LATCH_END, NMI_UNBLOCK_TASK_SWITCH);
+	else
+		vnmi_set_masked_now(svm, false);
+
+	nmi_ask_again(svm);
+	return ret;
+}
+
+/* INIT or RESET: svm.c has rebuilt the VMCB, and no L2 runs. */
 void svm_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	iret_window_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
+	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	svm->nmi.redelivery = false;
 	vnmi_enable(svm);
+}
+
+/*
+ * The emulator has run an IRET, or RSM.  It is L2's latch that an IRET of L2 opens;
+ * RSM never runs in L2.
+ */
+static void emulator_set_nmi_mask(struct x86_emulate_ctxt *ctxt, bool masked)
+{
+	struct kvm_vcpu *vcpu = ctxt->vcpu;
+
+	if (!masked && to_svm(vcpu)->nmi.l2_vnmi)
+		nested_vnmi_unmask(to_svm(vcpu), NMI_UNBLOCK_RESTORED);
+	else
+		svm_set_nmi_mask(vcpu, masked);
+}
+
+/*
+ * The emulator and user space that restores L1's latch both call set_nmi_mask() of
+ * kvm_x86_ops, which cannot tell them apart.  Give the emulator one of its own.
+ */
+static void tell_emulator_apart(struct kvm_vcpu *vcpu)
+{
+	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
+	static struct x86_emulate_ops ops;
+	static DEFINE_MUTEX(lock);
+
+	mutex_lock(&lock);
+	if (!ops.set_nmi_mask) {
+		ops = *ctxt->ops;
+		ops.set_nmi_mask = emulator_set_nmi_mask;
+	}
+	mutex_unlock(&lock);
+	ctxt->ops = &ops;
+}
+
+/* User space has set the guest's CPUID. */
+void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu)
+{
+	struct svm_nmi *nmi = &to_svm(vcpu)->nmi;
+
+	nmi->vnmi_for_l1 = vnmi_offered && guest_has_vnmi(vcpu);
+	if (nmi->vnmi_for_l1)
+		tell_emulator_apart(vcpu);
+}
+
+/* Settle the module's parameters.  vgif and KVM's CPU capabilities are settled. */
+void svm_nmi_hardware_setup(void)
+{
+	vnmi_settle();
+	if (vnmi)
+		pr_info("Virtual NMI enabled\n");
+	nested_vnmi_settle();
 }

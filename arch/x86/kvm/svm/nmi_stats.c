@@ -6,8 +6,7 @@
 #include <linux/kvm_host.h>
 
 #include "x86.h"
-#include "svm.h"
-#include "nmi.h"
+#include "latch.h"
 #include "../nmi_trace.h"
 
 static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
@@ -18,7 +17,7 @@ static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
 /* Is this about an NMI that L1 delivers to L2 by vNMI? */
 static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
 {
-	return is_guest_mode(vcpu) && nested_vnmi_used(to_svm(vcpu));
+	return to_svm(vcpu)->nmi.l2_vnmi;
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)

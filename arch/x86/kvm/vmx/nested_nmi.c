@@ -27,61 +27,15 @@
 #include <linux/kvm_host.h>
 
 #include "x86.h"
-#include "nested.h"
 #include "vmx.h"
 #include "nmi.h"
-#include "nmi_exit.h"
+#include "nested_nmi.h"
 #include "../nmi_trace.h"
-
-static bool exiting_alone(struct vmcs12 *vmcs12)
-{
-	return nested_cpu_has_nmi_exiting(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
-}
-
-static bool says_blocked(struct vmcs12 *vmcs12)
-{
-	return vmcs12->guest_interruptibility_info & GUEST_INTR_STATE_NMI;
-}
-
-static void say_blocked(struct vmcs12 *vmcs12, bool blocked)
-{
-	vmcs12->guest_interruptibility_info &= ~GUEST_INTR_STATE_NMI;
-	if (blocked)
-		vmcs12->guest_interruptibility_info |= GUEST_INTR_STATE_NMI;
-}
-
-/**
- * vmx_nmi_exiting_alone() - does L2 run with NMI exiting, but no virtual NMIs?
- * @vcpu: the vCPU
- */
-bool vmx_nmi_exiting_alone(struct kvm_vcpu *vcpu)
-{
-	return is_guest_mode(vcpu) && exiting_alone(get_vmcs12(vcpu));
-}
-
-/**
- * vmx_nmi_held_in_l2() - is an NMI that makes L2 exit blocked?
- * @vcpu: the vCPU, in L2, with NMI exiting
- */
-bool vmx_nmi_held_in_l2(struct kvm_vcpu *vcpu)
-{
-	return exiting_alone(get_vmcs12(vcpu)) && says_blocked(get_vmcs12(vcpu));
-}
-
-/**
- * vmx_nmi_hold_in_l2() - overrule whether an NMI that makes L2 exit is blocked
- * @vcpu: the vCPU, vmx_nmi_exiting_alone()
- * @held: the new state
- */
-void vmx_nmi_hold_in_l2(struct kvm_vcpu *vcpu, bool held)
-{
-	say_blocked(get_vmcs12(vcpu), held);
-}
 
 /* Every exit shows whether NMIs are blocked, and the last one was L1's. */
 static bool l1_was_blocked(struct vcpu_vmx *vmx)
 {
-	if (vmx->vmcs01.controls_shadow.pin & PIN_BASED_VIRTUAL_NMIS)
+	if (has_virtual_nmis(&vmx->vmcs01))
 		return !vmx->vmcs01.nmi_known_unmasked;
 
 	return vmx->vmcs01.soft_nmi_blocked;
@@ -91,8 +45,8 @@ static bool l1_was_blocked(struct vcpu_vmx *vmx)
 static u32 load_blocking(struct vcpu_vmx *vmx)
 {
 	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
-	bool blocked = says_blocked(vmcs12) && !exiting_alone(vmcs12);
-	bool soft = !has_virtual_nmis(vmx);
+	bool blocked = says_blocked(vmcs12) && !nmi_exiting_alone(vmcs12);
+	bool soft = !has_virtual_nmis(vmx->loaded_vmcs);
 
 	vmx->loaded_vmcs->soft_nmi_blocked = soft && blocked;
 	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
@@ -100,12 +54,7 @@ static u32 load_blocking(struct vcpu_vmx *vmx)
 	return !soft && blocked ? GUEST_INTR_STATE_NMI : 0;
 }
 
-/**
- * vmx_nmi_load_vmcs12() - L1 enters L2
- * @vmx: the vCPU, the VMCS of L2 loaded, its event to be injected written
- *
- * Context: vCPU thread, preemption enabled.
- */
+/* L1 enters L2; the VMCS of L2 is loaded, its event to be injected written. */
 void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx)
 {
 	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
@@ -120,25 +69,23 @@ void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx)
 	vmx->nmi.from_l1 = false;
 	if (is_nmi(vmcs12->vm_entry_intr_info_field)) {
 		vmx->nmi.from_l1 = !nested_cpu_has_virtual_nmis(vmcs12);
-		vmx->loaded_vmcs->nmi_known_unmasked = false;
+		if (!vmx->nmi.from_l1)
+			vmx->loaded_vmcs->nmi_known_unmasked = false;
 	}
 
-	if (!l1_was_blocked(vmx))
+	/* If the CPU enters L2, that is. */
+	vmx->nmi.entry_opens = l1_was_blocked(vmx) && !stays;
+	if (vmx->nmi.entry_opens)
+		vmx->nmi.exit = true;
+	else if (!l1_was_blocked(vmx))
 		vmx->nmi.since = stays ? rdtsc() : 0;
-	else if (!stays)
-		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESTORED);
 
 	/* What was blocked may not be any more. */
 	if (vmx->vcpu.arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
 }
 
-/**
- * vmx_nmi_restore_vmcs12() - L2 goes on, by user space or by RSM
- * @vmx: the vCPU, the VMCS of L2 loaded
- *
- * Context: vCPU thread, preemption enabled.
- */
+/* L2 goes on, by user space or by RSM. */
 void vmx_nmi_restore_vmcs12(struct vcpu_vmx *vmx)
 {
 	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
@@ -147,22 +94,16 @@ void vmx_nmi_restore_vmcs12(struct vcpu_vmx *vmx)
 		     (interruptibility & ~GUEST_INTR_STATE_NMI) | load_blocking(vmx));
 }
 
-/**
- * vmx_nmi_save_vmcs12() - the interruptibility state of L2 as L1 is to see it
- * @vmx: the vCPU, the VMCS of L2 loaded
- *
- * Context: vCPU thread, preemption enabled.
- * Return: the value for the field of L1's VMCS.
- */
+/* The interruptibility state of L2 as L1 is to see it. */
 u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
 {
 	u32 interruptibility = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
 	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
 	bool blocked;
 
-	if (exiting_alone(vmcs12))
+	if (nmi_exiting_alone(vmcs12))
 		blocked = says_blocked(vmcs12);
-	else if (has_virtual_nmis(vmx))
+	else if (has_virtual_nmis(vmx->loaded_vmcs))
 		blocked = !vmx->loaded_vmcs->nmi_known_unmasked &&
 			  (interruptibility & GUEST_INTR_STATE_NMI);
 	else
@@ -177,12 +118,7 @@ u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx)
 	return blocked ? interruptibility | GUEST_INTR_STATE_NMI : interruptibility;
 }
 
-/**
- * vmx_nmi_iret_faulted() - is it an IRET's fault that makes L2 exit?
- * @vcpu: the vCPU, in L2
- *
- * Context: vCPU thread, preemption enabled.
- */
+/* Is it an IRET's fault that makes L2 exit? */
 bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
@@ -211,12 +147,15 @@ static bool iret_exits_to_l1(struct vcpu_vmx *vmx, u32 exit_reason)
 	}
 }
 
-/**
- * vmx_nmi_left_l2() - L1 goes on
- * @vcpu: the vCPU, the VMCS of L1 loaded, vmcs12 as L1 is to see it
- * @exit_reason: as in vmcs12, or -1 if L1 is not to know
- *
- * Context: vCPU thread, preemption enabled.
+/* The CPU has refused to enter L2, not by its controls but by its state. */
+static bool refused_state(u32 exit_reason)
+{
+	return exit_reason != ~0u && (exit_reason & VMX_EXIT_REASONS_FAILED_VMENTRY);
+}
+
+/*
+ * L1 goes on: its VMCS is loaded, vmcs12 as L1 is to see it.  @exit_reason is the one in
+ * vmcs12, or -1 if L1 is not to know.
  */
 void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 {
@@ -229,11 +168,12 @@ void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 
 	vmx->nmi.enter = true;
+	vmx->nmi.entry_opens = false;
 	vmx->nmi.from_l1 = false;
 	vmx->nmi.redelivery = false;
 
-	/* The CPU has refused to enter L2. */
-	if (unlikely(vmx->fail))
+	/* An entry that fails changes no blocking. */
+	if (unlikely(vmx->fail || refused_state(exit_reason)))
 		return;
 
 	if (iret_exits_to_l1(vmx, exit_reason))
@@ -245,14 +185,10 @@ void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 		vmx_nmi_block(vmx, blocked);
 }
 
-/**
- * vmx_nmi_due() - is there an NMI that can be taken in L2?
- * @vcpu: the vCPU, in L2
- *
- * Common code asks this before it ends a HLT of L2, but about a new NMI only when it
- * has ended it; L1 would not see then that an NMI has.
- *
- * Context: vCPU thread, preemption enabled.
+/*
+ * Is there an NMI that can be taken in L2?  Common code asks this before it ends a HLT of
+ * L2, but about a new NMI only when it has ended it; L1 would not see then that an NMI
+ * has.
  */
 bool vmx_nmi_due(struct kvm_vcpu *vcpu)
 {
@@ -262,14 +198,10 @@ bool vmx_nmi_due(struct kvm_vcpu *vcpu)
 	return vcpu->arch.nmi_pending && !vmx_nmi_blocked(vcpu);
 }
 
-/**
- * vmx_nmi_exit_to_l1() - an NMI makes L2 exit, unless the NMI window does first
- * @vcpu: the vCPU, in L2
- *
- * L1 gets the NMI as an exit of L2, which counts as taking it: NMIs are blocked
- * in L1 after it, and one that came with it stays pending.
- *
- * Context: vCPU thread, preemption enabled.
+/*
+ * An NMI makes L2 exit, unless the NMI window does first.  L1 gets it as an exit of L2,
+ * which counts as taking it: NMIs are blocked in L1 after it, and one that came with it
+ * stays pending.
  */
 void vmx_nmi_exit_to_l1(struct kvm_vcpu *vcpu)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Guest NMIs on Intel CPUs.
+ * Guest NMIs on Intel CPUs: the dispatcher.
  *
  * An NMI that common code has made pending (vcpu->arch.nmi_pending) is injected
  * at VM entry as soon as vmx_nmi_allowed() says so.  From then on NMIs are
@@ -8,74 +8,24 @@
  * and asks for a window: an exit at the first instruction boundary at which it
  * can be taken.
  *
- * With virtual NMIs the CPU tracks blocking in the VMCS's interruptibility
- * state.  Two things are left to software, both around events that did not
- * complete: an IRET that exits has already dropped the blocking although it is
- * going to run again, and an injection that exits leaves blocking behind
- * although the NMI is going to be injected again.
+ * How the end of blocking is found is a property of the VMCS: virtual_nmis.c where
+ * the CPU tracks it, soft_vnmi.c elsewhere.  With vnmi=0 an L1 hypervisor may still run
+ * its L2 with virtual NMIs.  What interrupt shadows hold back waits in next_boundary.c,
+ * NMIs that cross from L1 to L2 or back are nested_nmi.c's, and host NMIs are vmx.c's
+ * business.  The counterpart for AMD is svm/nmi.c.
  *
- * Without virtual NMIs that bit is about the host's own NMIs, see soft_vnmi.c.
- * Which of the two holds is a property of the VMCS: with vnmi=0 an L1
- * hypervisor may still run its L2 with virtual NMIs.
- *
- * All functions that name a VMCS run in the vCPU's thread, those called around VM
- * entry with interrupts off.  Host NMIs are vmx.c's business, NMIs that cross from
- * L1 to L2 or back are nested_nmi.c's.  The counterpart for AMD is
- * svm/nmi.c, where the CPU knows nothing of NMI blocking.
+ * What names a vCPU runs in its thread with its VMCS loaded, except vmx_nmi_create() and
+ * vmx_nmi_free(); vmx_nmi_enter() and vmx_nmi_exit() run with interrupts off.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
-#include <trace/events/ipi.h>
 
 #include "x86.h"
-#include "nested.h"
 #include "vmx.h"
 #include "nmi.h"
-#include "nmi_exit.h"
+#include "nested_nmi.h"
 
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
-
-/*
- * How long a wait for the next instruction boundary may last, how often it may be in
- * vain, and how often it is doubled then: up to 82 ms.
- */
-#define SHADOW_POLL_NS		(20 * NSEC_PER_USEC)
-#define SHADOW_POLL_TRIES	8
-#define SHADOW_POLL_DOUBLINGS	12
-
-/**
- * vmx_nmi_unblocked() - tell that blocking has ended
- * @vmx: the vCPU, its VMCS loaded
- * @cause: enum nmi_unblock
- *
- * Every end of blocking comes through here.
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void vmx_nmi_unblocked(struct vcpu_vmx *vmx, int cause)
-{
-	if (!vmx->nmi.since)
-		return;
-
-	trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
-	vmx->nmi.since = 0;
-}
-
-/**
- * vmx_set_blocking_bit() - block NMIs, or not, where the CPU tracks blocking
- * @vmx: the vCPU, its VMCS loaded, which has virtual NMIs
- * @blocked: the new state
- */
-void vmx_set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
-{
-	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
-	if (blocked)
-		vmcs_set_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
-	else
-		vmcs_clear_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
-}
 
 /*
  * STI blocking may or may not keep the CPU from accepting an NMI at VM entry,
@@ -83,52 +33,38 @@ void vmx_set_blocking_bit(struct vcpu_vmx *vmx, bool blocked)
  */
 static __always_inline bool blocked_here(struct vcpu_vmx *vmx)
 {
-	u32 blocking = GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS;
+	struct loaded_vmcs *vmcs = vmx->loaded_vmcs;
 
-	if (!has_virtual_nmis(vmx)) {
-		if (soft_vnmi_blocked(&vmx->vcpu))
-			return true;
-	} else if (!vmx->loaded_vmcs->nmi_known_unmasked) {
-		blocking |= GUEST_INTR_STATE_NMI;
-	}
+	if (!vmcs->nmi_known_unmasked &&
+	    (has_virtual_nmis(vmcs) ? virtual_nmis_blocked(vmx) : soft_vnmi_blocked(vmx)))
+		return true;
 
-	return vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & blocking;
+	return (vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
+		(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)) ||
+	       (vmx_shared(vmx)->exit_reason.basic == EXIT_REASON_MONITOR_TRAP_FLAG &&
+		next_boundary_has_trap());
 }
 
-/**
- * vmx_nmi_blocked() - is something in the way of an NMI?
- * @vcpu: the vCPU, its VMCS loaded
- *
- * The exit to L1 is not held back by what blocks NMIs within L2, only by what
- * blocks them for L1.
- *
- * Context: vCPU thread, preemption enabled.
- * Return: true if an NMI cannot be taken at the current boundary.
+/*
+ * Is something in the way of an NMI?  The exit to L1 is not held back by what blocks
+ * NMIs within L2, only by what blocks them for L1.
  */
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu)
 {
 	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu))
-		return vmx_nmi_held_in_l2(vcpu);
+		return nmi_exit_is_blocked(vcpu);
 
 	return blocked_here(to_vmx(vcpu));
 }
 
-/**
- * vmx_nmi_allowed() - may an NMI be injected now?
- * @vcpu: the vCPU, its VMCS loaded
- * @for_injection: about to inject, not only asking for a halted vCPU
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once and
- * ask again.
- */
+/* 1: inject, 0: blocked, wait for a window, -EBUSY: exit at once and ask again. */
 int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 {
 	if (nested_run_pending(to_vmx(vcpu)))
 		return -EBUSY;
 
 	if (is_guest_mode(vcpu) && nested_exit_on_nmi(vcpu)) {
-		if (vmx_nmi_held_in_l2(vcpu))
+		if (nmi_exit_is_blocked(vcpu))
 			return 0;
 		return for_injection ? -EBUSY : 1;
 	}
@@ -136,41 +72,20 @@ int vmx_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	return !blocked_here(to_vmx(vcpu));
 }
 
-/**
- * vmx_get_nmi_mask() - are NMIs blocked by an NMI handler?
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: true from an injection to the end of its handler.
- */
 bool vmx_get_nmi_mask(struct kvm_vcpu *vcpu)
 {
-	struct loaded_vmcs *vmcs = to_vmx(vcpu)->loaded_vmcs;
-	u32 state;
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
-	if (vmx_nmi_exiting_alone(vcpu))
-		return vmx_nmi_held_in_l2(vcpu);
+	if (l2_has_nmi_exiting_alone(vcpu))
+		return nmi_exit_is_blocked(vcpu);
 
-	if (!has_virtual_nmis(to_vmx(vcpu)))
-		return vmcs->soft_nmi_blocked;
-
-	if (vmcs->nmi_known_unmasked)
-		return false;
-
-	state = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & GUEST_INTR_STATE_NMI;
-	vmcs->nmi_known_unmasked = !state;
-	return state;
+	return has_virtual_nmis(vmx->loaded_vmcs) ? virtual_nmis_blocked(vmx) :
+						    vmx->loaded_vmcs->soft_nmi_blocked;
 }
 
-/**
- * vmx_set_nmi_mask() - overrule what is known of NMI blocking
- * @vcpu: the vCPU, its VMCS loaded
- * @masked: the new state
- *
+/*
  * Software knows better than the CPU: user space restored a state, SMM was
  * entered or left, the emulator ran an IRET or switched tasks.
- *
- * Context: vCPU thread, preemption enabled.
  */
 void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
@@ -184,30 +99,36 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	if (!masked && vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 
-	if (vmx_nmi_exiting_alone(vcpu))
-		vmx_nmi_hold_in_l2(vcpu, masked);
+	if (l2_has_nmi_exiting_alone(vcpu))
+		say_blocked(get_vmcs12(vcpu), masked);
 	else
 		vmx_nmi_block(vmx, masked);
 }
 
-/**
- * vmx_nmi_block() - block NMIs, or not, on the loaded VMCS
- * @vmx: the vCPU, its VMCS loaded
- * @blocked: the new state, which differs from the present one
- */
+/* On the loaded VMCS; @blocked is not what it is now. */
 void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked)
 {
-	if (has_virtual_nmis(vmx)) {
-		vmx_set_blocking_bit(vmx, blocked);
+	if (has_virtual_nmis(vmx->loaded_vmcs)) {
 		if (blocked)
-			vmx->nmi.since = rdtsc();
+			virtual_nmis_block(vmx);
 		else
-			vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESTORED);
+			virtual_nmis_unblock(vmx, NMI_UNBLOCK_RESTORED);
 	} else if (blocked) {
 		soft_vnmi_block(vmx);
 	} else {
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RESTORED);
 	}
+}
+
+/*
+ * Blocking has ended.  That is told once, whoever finds it first, and not of the NMIs
+ * that L1 injects into an L2 with virtual NMIs: nothing of the vCPU's own began there.
+ */
+void vmx_nmi_report_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause)
+{
+	if (vmx->nmi.since)
+		trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
+	vmx->nmi.since = 0;
 }
 
 /* Out of line: reading the registers would cost the usual injection as well. */
@@ -218,47 +139,34 @@ static noinline void trace_injection(struct kvm_vcpu *vcpu)
 			     to_vmx(vcpu)->nmi.redelivery);
 }
 
-/**
- * vmx_inject_nmi() - inject an NMI at the next VM entry
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts on or off; on where real mode runs as
- * virtual-8086, whose frame is written to guest memory.
+/*
+ * Where real mode runs as virtual-8086 the frame is written to guest memory, and so
+ * interrupts are on.
  */
-void vmx_inject_nmi(struct kvm_vcpu *vcpu)
+static __always_inline void inject(struct vcpu_vmx *vmx)
 {
-	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
 	if (trace_kvm_nmi_inject_enabled())
 		trace_injection(vcpu);
 
 	/* An attempt that was interrupted has been counted. */
-	if (unlikely(vmx->nmi.redelivery))
+	if (unlikely(vmx->nmi.redelivery)) {
 		vmx->nmi.redelivery = false;
-	else
-		++vcpu->stat.nmi_injections;
-
-	if (unlikely(vmx->nmi.from_l1)) {
-		/* It blocks nothing; vmx_nmi_enter() sees to that. */
-		vmx->nmi.enter = true;
 	} else {
+		++vcpu->stat.nmi_injections;
 		vmx->nmi.since = rdtsc();
-		if (!has_virtual_nmis(vmx))
-			soft_vnmi_inject(vmx);
-		else if (!vmx->loaded_vmcs->nmi_known_unmasked)
-			/* Injected and blocked, as only user space can ask for: no entry. */
-			vmx_set_blocking_bit(vmx, false);
 	}
-	vmx->loaded_vmcs->nmi_known_unmasked = false;
+
+	if (unlikely(vmx->nmi.from_l1))
+		vmx->nmi.enter = true;	/* blocks nothing; vmx_nmi_enter() sees to that */
+	else if (has_virtual_nmis(vmx->loaded_vmcs))
+		virtual_nmis_inject(vmx);
+	else
+		soft_vnmi_inject(vmx);
 
 	if (vmx->rmode.vm86_active) {
-		/*
-		 * Real mode run as virtual-8086: the frame is pushed by
-		 * software, so nothing but software can block NMIs.
-		 */
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);
-		if (has_virtual_nmis(vmx) && !vmx->nmi.from_l1)
-			vmx_set_blocking_bit(vmx, true);
 		vmx->nmi.from_l1 = false;
 		return;
 	}
@@ -274,166 +182,46 @@ void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 		vmcs_write32(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 }
 
-/*
- * The CPU may open an NMI window right after VM entry although STI still blocks
- * injection, over and over without an instruction in between.  The interrupt
- * window has no such freedom, but "sti; cli" closes it before it opens: hence
- * the timer, which makes an exit behind the shadow in any case.  An entry may
- * take longer than the timer, in a guest hypervisor or with KASAN: if the vCPU
- * is found where it was time and again, it gets twice the time.
- */
-static void wait_for_end_of_sti(struct vcpu_vmx *vmx)
+void vmx_inject_nmi(struct kvm_vcpu *vcpu)
 {
-	struct vmx_nmi *nmi = &vmx->nmi;
-	unsigned long rip = kvm_rip_read(&vmx->vcpu);
-	u64 injections = vmx->vcpu.stat.nmi_injections;
-	int doublings;
-
-	if (nmi->sti_rip != rip || nmi->sti_injections != injections)
-		nmi->sti_tries = 0;
-	else if (nmi->sti_tries < SHADOW_POLL_TRIES + SHADOW_POLL_DOUBLINGS)
-		nmi->sti_tries++;
-	nmi->sti_rip = rip;
-	nmi->sti_injections = injections;
-	doublings = max(nmi->sti_tries - SHADOW_POLL_TRIES, 0);
-
-	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
-	hrtimer_start(&nmi->timer, ns_to_ktime(SHADOW_POLL_NS << doublings),
-		      HRTIMER_MODE_REL);
-	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+	inject(to_vmx(vcpu));
 }
 
-/**
- * vmx_enable_nmi_window() - make an exit when a pending NMI can be taken
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts on or off.
- */
+/* Make an exit when a pending NMI can be taken. */
 void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	/* Held until L2 exits, and nothing in L2 changes that. */
-	if (vmx_nmi_exiting_alone(vcpu))
+	if (l2_has_nmi_exiting_alone(vcpu))
 		return;
 
-	if (!has_virtual_nmis(vmx)) {
-		if (vmx->loaded_vmcs->soft_nmi_blocked) {
-			soft_vnmi_wait(vmx);
-			trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRQ);
-			return;
-		}
-	} else if (!(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
-		     GUEST_INTR_STATE_STI)) {
-		exec_controls_setbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
-		trace_kvm_nmi_window(vcpu, NMI_WINDOW_EXITING);
+	if (has_virtual_nmis(vmx->loaded_vmcs) ? virtual_nmis_wait(vmx) : soft_vnmi_wait(vmx))
 		return;
-	}
 
-	wait_for_end_of_sti(vmx);
+	next_boundary_wait(vmx);
 }
 
-/**
- * handle_nmi_window() - exit handler for the NMI window
- * @vcpu: the vCPU, its VMCS loaded
- *
- * For what vmx_nmi_exit() has not handled: L2, a guest being debugged, an SMI.
- *
- * Context: vCPU thread, preemption enabled.
- * Return: 1, stay in the kernel.
- */
+/* Exit handler: of L2, or nothing but a shadow has held the NMI back. */
 int handle_nmi_window(struct kvm_vcpu *vcpu)
 {
-	exec_controls_clearbit(to_vmx(vcpu), CPU_BASED_NMI_WINDOW_EXITING);
-	++vcpu->stat.nmi_window_exits;
+	virtual_nmis_take_window(to_vmx(vcpu));
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return 1;
 }
 
 /*
- * Did the exit come from an IRET that has dropped the blocking but did not
- * retire?  Bit 12 says so, in the interruption information of an exception or
- * in the exit qualification, unless it is undefined: the exit happened while an
- * event was delivered, or it is a double fault.  Some CPUs never set it for EPT
- * violations (errata AAK134, BY25); nothing can be done there.
- * (SDM, "Information for VM Exits Due to Vectored Events")
- */
-static bool iret_did_not_retire(struct vcpu_vmx *vmx)
-{
-	u32 info, fault = 0;
-
-	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
-		return false;
-
-	switch (vmx_shared(vmx)->exit_reason.basic) {
-	case EXIT_REASON_EXCEPTION_NMI:
-		info = vmx_get_intr_info(&vmx->vcpu);
-		if (!(info & INTR_INFO_VALID_MASK) ||
-		    !(info & INTR_INFO_UNBLOCK_NMI) ||
-		    (info & INTR_INFO_VECTOR_MASK) == DF_VECTOR)
-			return false;
-		fault = (info & INTR_INFO_VECTOR_MASK) |
-			INTR_TYPE_HARD_EXCEPTION | INTR_INFO_VALID_MASK;
-		break;
-	case EXIT_REASON_EPT_VIOLATION:
-	case EXIT_REASON_PML_FULL:
-	case EXIT_REASON_NOTIFY:
-		if (vmx_get_exit_qual(&vmx->vcpu) & INTR_INFO_UNBLOCK_NMI)
-			break;
-		return false;
-	default:
-		return false;
-	}
-
-	vmx->nmi.iret_exit = vmx->loaded_vmcs;
-	vmx->nmi.iret_fault = fault;
-	vmx->nmi.enter = true;
-	return true;
-}
-
-/*
- * May an exit go straight back into the guest with the NMI that waits?  Not with
- * L1 or user space looking on, nor behind an SMI; and a frame in memory is not to
- * be written with interrupts off.
- */
-static bool can_deliver(struct vcpu_vmx *vmx)
-{
-	struct kvm_vcpu *vcpu = &vmx->vcpu;
-
-	return !is_guest_mode(vcpu) && !vcpu->guest_debug &&
-	       !vcpu->arch.smi_pending && !vmx->rmode.vm86_active &&
-	       !vmx_shared(vmx)->emulation_required;
-}
-
-/**
- * vmx_nmi_reenter() - let the exit under way go straight back into the guest
- * @vmx: the vCPU, its VMCS loaded
- *
- * It has nothing to do but to look at an NMI that may wait.  The next entry calls
- * deliver(); where that is not possible common code injects the NMI.
- *
- * Context: vCPU thread, interrupts off.
- */
-void vmx_nmi_reenter(struct vcpu_vmx *vmx)
-{
-	vmx->nmi.reenter = true;
-	vmx->nmi.enter = true;
-	if (vmx->vcpu.arch.nmi_pending && !can_deliver(vmx))
-		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
-}
-
-/*
  * Where a physical NMI would be blocked by what is injected (soft_vnmi.c), or where
  * an NMI that is injected blocks nothing (L1 injects it, and has no virtual NMIs for
- * its L2), the NMI goes in as a hardware exception of vector 2: delivered just like
- * an NMI, it touches no blocking. vmx.c and user space only ever see the NMI.
+ * its L2), the CPU is given a hardware exception of vector 2: delivered just like
+ * an NMI, it touches no blocking.  vmx.c and user space only ever see the NMI.
  */
 static void nmi_to_exception(struct vcpu_vmx *vmx)
 {
 	vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_AS_EXCEPTION);
 	vmx->nmi.as_exception = true;
 	vmx->nmi.enter = true;
-	vmx->loaded_vmcs->nmi_known_unmasked = false;
+	vmx->nmi.exit = true;
 
 	/* Unlike an NMI, such an exception cannot be injected into a HLT. */
 	if (kvm_hlt_in_guest(vmx->vcpu.kvm))
@@ -453,101 +241,6 @@ static void exception_to_nmi(struct vcpu_vmx *vmx)
 		vmx->nmi.from_l1 = false;
 }
 
-/**
- * vmx_nmi_exit() - look at NMI state behind an exit
- * @vmx: the vCPU, its VMCS loaded
- *
- * For exits of which vmx_nmi_after_exit() cannot tell that they have nothing to do
- * with NMIs.
- *
- * Context: vCPU thread, interrupts off, before the vectoring information is turned
- * back into events.
- */
-void vmx_nmi_exit(struct vcpu_vmx *vmx)
-{
-	struct kvm_vcpu *vcpu = &vmx->vcpu;
-
-	if (vmx->nmi.as_exception)
-		exception_to_nmi(vmx);
-
-	if (!has_virtual_nmis(vmx)) {
-		soft_vnmi_exit(vmx);
-		return;
-	}
-
-	if (unlikely(iret_did_not_retire(vmx))) {
-		vmx_set_blocking_bit(vmx, true);
-		return;
-	}
-
-	if (vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) & GUEST_INTR_STATE_NMI)
-		return;
-
-	vmx->loaded_vmcs->nmi_known_unmasked = true;
-
-	/* An NMI on its way into the guest is going to be injected again. */
-	if (trace_kvm_nmi_unblock_enabled() &&
-	    !is_intr_type(vmx->idt_vectoring_info, INTR_TYPE_NMI_INTR))
-		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_IRET);
-
-	if (vmx_shared(vmx)->exit_reason.basic == EXIT_REASON_NMI_WINDOW &&
-	    can_deliver(vmx)) {
-		exec_controls_clearbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
-		++vcpu->stat.nmi_window_exits;
-		vmx_nmi_reenter(vmx);
-	}
-}
-
-/*
- * The last exit went straight back here, because it had nothing to do but to
- * open the window.  Nothing else can have become deliverable: whatever comes up
- * is a request, and common code looks at requests before it enters.  If it had
- * to, the NMI may be gone or something else be in front of it.
- */
-static void deliver(struct vcpu_vmx *vmx)
-{
-	struct kvm_vcpu *vcpu = &vmx->vcpu;
-	int allowed;
-
-	vmx->nmi.reenter = false;
-	if (!vcpu->arch.nmi_pending)
-		return;
-
-	allowed = !can_deliver(vmx) ||
-		  (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK) ?
-		  -EBUSY : vmx_nmi_allowed(vcpu, true);
-	if (allowed < 0) {
-		kvm_make_request(KVM_REQ_EVENT, vcpu);
-		smp_send_reschedule(vcpu->cpu);
-		return;
-	}
-
-	if (allowed) {
-		--vcpu->arch.nmi_pending;
-		vcpu->arch.nmi_injected = true;
-		vmx_inject_nmi(vcpu);
-	}
-	if (vcpu->arch.nmi_pending)
-		vmx_enable_nmi_window(vcpu);
-}
-
-/*
- * An IRET that faulted has unblocked NMIs for good if its fault goes to the
- * guest; the blocking that vmx_nmi_exit() put back is right only for an IRET
- * that runs again.
- */
-static void look_at_iret_fault(struct vcpu_vmx *vmx)
-{
-	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
-
-	if (vmx->nmi.iret_exit == vmx->loaded_vmcs && vmx->nmi.iret_fault &&
-	    (event & ~INTR_INFO_DELIVER_CODE_MASK) == vmx->nmi.iret_fault) {
-		vmx_set_blocking_bit(vmx, false);
-		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_FAULT);
-	}
-	vmx->nmi.iret_exit = NULL;
-}
-
 /*
  * An NMI whose delivery was interrupted has not been injected again. Either it was
  * taken back, or the delivery has raised an exception, which goes in instead: the
@@ -560,19 +253,34 @@ static void look_at_aborted_delivery(struct vcpu_vmx *vmx)
 	vmx->nmi.redelivery = false;
 	if (vmx->vcpu.arch.nmi_injected && !vmx->nmi.from_l1 &&
 	    is_intr_type(event, INTR_TYPE_HARD_EXCEPTION)) {
-		if (has_virtual_nmis(vmx))
-			vmx_set_blocking_bit(vmx, true);
-		else
+		if (has_virtual_nmis(vmx->loaded_vmcs)) {
+			virtual_nmis_block(vmx);
+		} else {
 			soft_vnmi_inject(vmx);
+			/* As in the frame of any fault. */
+			vmx->nmi.ret.silent = true;
+		}
 	}
 	vmx->nmi.from_l1 = false;
 }
 
 /*
+ * The entry was called off.  Common code gets back what was to be injected, and only
+ * that: it forgets an NMI that the exception has taken the place of.
+ */
+void vmx_nmi_cancel(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	if (unlikely(vmx->nmi.redelivery) &&
+	    is_intr_type(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD), INTR_TYPE_HARD_EXCEPTION))
+		look_at_aborted_delivery(vmx);
+}
+
+/*
  * On kernels for debugging: between an exit and the next entry the VMCS's blocking
- * bit is clear without virtual NMIs.  With them what is
- * remembered of that bit should be true, but Bochs keeps it set across an entry
- * that clears it.
+ * bit is clear without virtual NMIs.  With them what is remembered of that bit should
+ * be true, but Bochs keeps it set across an entry that clears it.
  */
 static void assert_at_rest(struct vcpu_vmx *vmx)
 {
@@ -583,7 +291,7 @@ static void assert_at_rest(struct vcpu_vmx *vmx)
 
 	lockdep_assert_irqs_disabled();
 
-	if (has_virtual_nmis(vmx))
+	if (has_virtual_nmis(vmcs))
 		return;
 
 	WARN_ON_ONCE(vmcs_read32(GUEST_INTERRUPTIBILITY_INFO) &
@@ -591,49 +299,146 @@ static void assert_at_rest(struct vcpu_vmx *vmx)
 	WARN_ON_ONCE(vmcs->soft_nmi_blocked && vmcs->nmi_known_unmasked);
 }
 
-/**
- * vmx_nmi_enter() - prepare NMI state for an entry
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts off, vmx->nmi.enter is set.
- */
+/* Before an entry, if vmx->nmi.enter is set. */
 void vmx_nmi_enter(struct vcpu_vmx *vmx)
 {
+	bool soft = !has_virtual_nmis(vmx->loaded_vmcs);
+
 	assert_at_rest(vmx);
 	vmx->nmi.enter = false;
+	vmx->nmi.owned = false;
 
 	/* The last entry failed: nothing has been taken back. */
-	return_breakpoint_take_back(vmx);
+	if (unlikely(vmx->nmi.ret.slot != SLOT_NOT_LENT))
+		return_breakpoint_take_back(vmx);
 	if (unlikely(vmx->nmi.as_exception)) {
 		vmx->nmi.as_exception = false;
 		if (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_AS_EXCEPTION)
 			vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_EVENT);
 	}
 
-	if (vmx->nmi.reenter)
-		deliver(vmx);
 	if (unlikely(vmx->nmi.redelivery))
 		look_at_aborted_delivery(vmx);
-	if (vmx->nmi.iret_exit)
-		look_at_iret_fault(vmx);
-	if (!has_virtual_nmis(vmx))
+	if (soft)
 		soft_vnmi_enter(vmx);
+	else if (unlikely(vmx->nmi.iret_exit))
+		virtual_nmis_enter(vmx);
+	if (vmx->nmi.next.step)
+		next_boundary_enter(vmx);
 
-	if ((!has_virtual_nmis(vmx) || vmx->nmi.from_l1) && !vmx_shared(vmx)->emulation_required &&
+	if ((soft || vmx->nmi.from_l1) && !vmx_shared(vmx)->emulation_required &&
 	    vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) == NMI_EVENT)
 		nmi_to_exception(vmx);
 }
 
-/**
- * vmx_nmi_delivery_aborted() - an NMI did not arrive
- * @vcpu: the vCPU, its VMCS loaded
- *
- * An exit interrupted the delivery, or the entry that was to deliver it was
- * cancelled.  The NMI is injected again; VM entry refuses to inject an NMI
- * while NMIs are blocked, so blocking must not outlive the failed attempt.  An NMI
- * that blocks nothing leaves blocking as it is.
- *
- * Context: vCPU thread, interrupts on or off.
+/*
+ * May an exit that was for nothing but NMIs go straight back into the guest, by
+ * vmx_vcpu_run() itself?  Only into L1, with no SMM about, no bus lock that user space is
+ * to hear of, and nothing for common code to look at: guest debugging and an SMI have
+ * their say before an NMI.  Not where that may sleep: where software writes the frame
+ * (virtual-8086), or with two NMIs, the second of which has to wait (soft_vnmi_wait()).
+ */
+static __always_inline bool may_reenter(struct vcpu_vmx *vmx)
+{
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	return !is_guest_mode(vcpu) && !vcpu->guest_debug && !is_smm(vcpu) &&
+	       !vcpu->arch.smi_pending && !vmx->rmode.vm86_active &&
+	       !vmx_shared(vmx)->exit_reason.bus_lock_detected &&
+	       vcpu->arch.nmi_pending < 2 && !kvm_request_pending(vcpu);
+}
+
+/*
+ * The window has opened, or seemed to.  Nothing else can have become deliverable at this
+ * boundary without a request.
+ */
+static __always_inline void deliver(struct vcpu_vmx *vmx)
+{
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	if (blocked_here(vmx)) {
+		vmx_enable_nmi_window(vcpu);
+		return;
+	}
+
+	--vcpu->arch.nmi_pending;
+	vcpu->arch.nmi_injected = true;
+	inject(vmx);
+}
+
+/*
+ * Straight back, with interrupts off as they are, to where vmx_vcpu_run() begins to load
+ * what each exit takes away: the guest's XSAVE state, PT, the lists of MSRs, the
+ * preemption timer.  What it loads before that cannot have changed since.  Nothing is
+ * missed: whatever comes up for this vCPU from now on is a request with a kick, which like
+ * any interrupt of the host stays pending until the entry, and makes the very next exit; a
+ * posted interrupt is the CPU's to find then.  What was injected has arrived, as
+ * vmx_complete_interrupts() would see.
+ */
+static __always_inline bool reenter(struct vcpu_vmx *vmx)
+{
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	if (!may_reenter(vmx))
+		return false;
+
+	++vcpu->stat.exits;
+	vcpu->arch.nmi_injected = false;
+	kvm_clear_exception_queue(vcpu);
+	kvm_clear_interrupt_queue(vcpu);
+	if (vcpu->arch.nmi_pending)
+		deliver(vmx);
+	if (vmx->nmi.enter)
+		vmx_nmi_enter(vmx);
+	return true;
+}
+
+/* The exit was for nothing else: its handler has nothing to do. */
+static bool own_exit(struct vcpu_vmx *vmx)
+{
+	if (reenter(vmx))
+		return true;
+
+	vmx->nmi.owned = true;
+	vmx->nmi.enter = true;
+	if (vmx->vcpu.arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
+	return false;
+}
+
+/*
+ * After an exit, before the vectoring information is turned back into events; called
+ * only if vmx_nmi_exit_due().  Tells if there is nothing to do but to enter the guest
+ * again.
+ */
+bool vmx_nmi_exit(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	bool again;
+
+	vmx->nmi.exit = false;
+	if (unlikely(vmx->nmi.entry_opens)) {
+		vmx->nmi.entry_opens = false;
+		if (is_guest_mode(vcpu))
+			vmx_nmi_report_unblock(vmx, NMI_UNBLOCK_RESTORED);
+	}
+	if (vmx->nmi.as_exception)
+		exception_to_nmi(vmx);
+	if (vmx->nmi.next.step)
+		next_boundary_exit(vmx);
+
+	if (has_virtual_nmis(vmx->loaded_vmcs))
+		return virtual_nmis_exit(vmx) && own_exit(vmx);
+
+	again = soft_vnmi_exit(vmx) && own_exit(vmx);
+	vmx->nmi.ret.here = false;
+	return again;
+}
+
+/*
+ * An exit interrupted the delivery of an NMI, or the entry that was to deliver it was
+ * cancelled.  The NMI is injected again, so blocking must not outlive the failed
+ * attempt.  An NMI that blocks nothing leaves blocking as it is.
  */
 void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 {
@@ -645,22 +450,15 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	if (vmx->nmi.from_l1)
 		return;
 
-	if (has_virtual_nmis(vmx)) {
-		vmx_set_blocking_bit(vmx, false);
-	} else {
-		vmx->loaded_vmcs->soft_nmi_blocked = false;
-		vmx->nmi.ret.armed = false;
-	}
+	if (has_virtual_nmis(vmx->loaded_vmcs))
+		virtual_nmis_aborted(vmx);
+	else
+		soft_vnmi_aborted(vmx);
 }
 
-/**
- * vmx_nmi_took_task_gate() - an NMI is delivered as a task switch
- * @vcpu: the vCPU, its VMCS loaded
- *
- * The NMI goes through a task gate: software is going to deliver it, and blocks
+/*
+ * An NMI goes through a task gate: software is going to deliver it, and blocks
  * NMIs.  The vCPU still is where the NMI interrupts it.
- *
- * Context: vCPU thread, preemption enabled.
  */
 void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 {
@@ -670,41 +468,23 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
 	vmx->nmi.redelivery = false;
 	if (vmx->nmi.from_l1)
 		vmx->nmi.from_l1 = false;
-	else if (has_virtual_nmis(vmx))
-		vmx_set_blocking_bit(vmx, true);
+	else if (has_virtual_nmis(vmx->loaded_vmcs))
+		virtual_nmis_block(vmx);
 	else
 		soft_vnmi_inject(vmx);
 }
 
-/**
- * vmx_nmi_host_event() - exit handler for what belongs to the host
- * @vcpu: the vCPU, its VMCS loaded
- *
- * That is the host's own NMIs and machine checks, which have been handled.  Some
- * CPUs report the blocking of physical NMIs with such an exit; without virtual NMIs
- * the bit would block them in the guest from now on.
- *
- * Context: vCPU thread, preemption enabled.
- * Return: 1, stay in the kernel.
+/*
+ * Exit handler for the host's own NMIs and machine checks, which have been handled.
+ * Some CPUs report the blocking of physical NMIs with such an exit; without virtual
+ * NMIs the bit would block them in the guest from now on.
  */
+
 int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 {
-	if (!has_virtual_nmis(to_vmx(vcpu)))
+	if (!has_virtual_nmis(to_vmx(vcpu)->loaded_vmcs))
 		vmcs_clear_bits(GUEST_INTERRUPTIBILITY_INFO, GUEST_INTR_STATE_NMI);
 	return 1;
-}
-
-/*
- * Hard interrupt context.  The thread looks at the pending NMI again and
- * decides; a vCPU that is halted has to be woken for that.
- */
-static enum hrtimer_restart look_again(struct hrtimer *timer)
-{
-	struct vcpu_vmx *vmx = container_of(timer, struct vcpu_vmx, nmi.timer);
-
-	kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
-	kvm_vcpu_kick(&vmx->vcpu);
-	return HRTIMER_NORESTART;
 }
 
 /*
@@ -727,12 +507,6 @@ void vmx_nmi_take_requested(struct kvm_vcpu *vcpu)
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 }
 
-/**
- * vmx_nmi_vcpu_load() - the vCPU's thread has got the CPU
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, preemption disabled.
- */
 void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 {
 	if (likely(vcpu->arch.mp_state != KVM_MP_STATE_HALTED))
@@ -744,12 +518,6 @@ void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 	vmx_nmi_take_requested(vcpu);
 }
 
-/**
- * vmx_nmi_vcpu_put() - the vCPU's thread loses the CPU
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, preemption disabled.
- */
 void vmx_nmi_vcpu_put(struct kvm_vcpu *vcpu)
 {
 	if (unlikely(vcpu->arch.mp_state == KVM_MP_STATE_HALTED) &&
@@ -757,54 +525,34 @@ void vmx_nmi_vcpu_put(struct kvm_vcpu *vcpu)
 		soft_vnmi_count_time(to_vmx(vcpu));
 }
 
-/**
- * vmx_nmi_create() - set up a new vCPU
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, may sleep.
- */
 void vmx_nmi_create(struct kvm_vcpu *vcpu)
 {
 	struct vmx_nmi *nmi = &to_vmx(vcpu)->nmi;
 
-	hrtimer_setup(&nmi->timer, look_again, CLOCK_MONOTONIC,
-		      HRTIMER_MODE_REL);
+	next_boundary_init(nmi);
 	return_breakpoint_init(&nmi->ret);
 	nmi_stats_create(vcpu);
 }
 
-/**
- * vmx_nmi_free() - a vCPU goes away
- * @vcpu: the vCPU
- *
- * Context: vCPU thread, may sleep.
- */
 void vmx_nmi_free(struct kvm_vcpu *vcpu)
 {
 	hrtimer_cancel(&to_vmx(vcpu)->nmi.timer);
 	nmi_stats_free(vcpu);
 }
 
-/**
- * vmx_nmi_reset() - INIT or RESET of a vCPU
- * @vcpu: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, preemption enabled, vmx.c is about to clear the
- * interruptibility state.
- */
+/* INIT or RESET; vmx.c is about to clear the interruptibility state. */
 void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	vmx->nmi.iret_exit = NULL;
-	vmx->nmi.reenter = false;
+	vmx->nmi.owned = false;
 	vmx->nmi.redelivery = false;
 	vmx->nmi.from_l1 = false;
 	if (!vmx_get_nmi_mask(vcpu))
-		vmx->nmi.since = 0;	/* ended unseen */
-	vmx->loaded_vmcs->nmi_known_unmasked = false;
-	if (has_virtual_nmis(vmx))
-		vmx_nmi_unblocked(vmx, NMI_UNBLOCK_RESET);
+		vmx->loaded_vmcs->nmi_known_unmasked = has_virtual_nmis(vmx->loaded_vmcs);
+	else if (has_virtual_nmis(vmx->loaded_vmcs))
+		virtual_nmis_unblock(vmx, NMI_UNBLOCK_RESET);
 	else
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RESET);
 }

@@ -2,9 +2,10 @@
 ///
 /// Injection, blocking and windows of guest NMIs move from vmx.c to nmi.c (the
 /// virtual-NMI hardware path) and soft_vnmi.c (CPUs without it). vmx.c keeps one
-/// call before each entry and one after each exit, both behind the existing
+/// call before each entry and one after each exit, both after the existing
 /// "NMIs are known to be open" flag of the VMCS, and calls where an NMI leaves
-/// the beaten track: an aborted delivery, a task gate, INIT and RESET.
+/// the beaten track: an aborted delivery, an entry called off, a task gate, INIT and
+/// RESET.
 ///
 /// An exit that has only opened a window goes straight back into the guest with
 /// the NMI that waited for it.
@@ -12,19 +13,20 @@
 /// One rule now decides for all exits whether an IRET did not retire, so the
 /// handlers of EPT violations, PML-full and notify exits lose theirs.
 //# files: vmx/vmx.c vmx/vmx.h vmx/vmcs.h
-//# matches: take_out 8 pml_full 1 recover 2
-//# matches: enter 1 exit 1 soft_exit 1 aborted 1 task_gate 1
+//# matches: take_out 9 pml_full 1 recover 2
+//# matches: reenter 1 7.3+=0 reenter_no_xsave 0 7.3+=1
+//# matches: enter 1 exit 1 soft_exit 1 aborted 1 cancel 1 task_gate 1
 //# matches: create 1 7.3+=0 create_vt 0 7.3+=1 free 1 reset 1 load 1 put 1 keep_mov_dr 1 host_event 1 fastpath 1
-//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1 include_exit 1
+//# matches: vmcs_state 1 soft_state 1 vcpu_state 1 declared 3 include 1
 //# gone: vmx_enable_nmi_window vmx_inject_nmi vmx_get_nmi_mask vmx_set_nmi_mask
-//# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window vmx_recover_nmi_blocking
+//# gone: vmx_nmi_blocked vmx_nmi_allowed handle_nmi_window handle_monitor_trap vmx_recover_nmi_blocking
 
 @take_out@
 symbol vcpu, vmx, cpu, gpa, intr_info, true, false, enable_vnmi;
 type T;
 identifier fn = {
 	vmx_enable_nmi_window, vmx_inject_nmi, vmx_get_nmi_mask, vmx_set_nmi_mask,
-	vmx_nmi_blocked, vmx_nmi_allowed, handle_nmi_window, vmx_recover_nmi_blocking
+	vmx_nmi_blocked, vmx_nmi_allowed, handle_nmi_window, handle_monitor_trap, vmx_recover_nmi_blocking
 };
 parameter list params;
 position p;
@@ -65,12 +67,27 @@ position p;
 + if (unlikely(vmx->nmi.enter))
 +	vmx_nmi_enter(vmx);
 
+@reenter@
+//# place: vmx_vcpu_run: vmx_nmi_enter {HOST_CR4} nmi_reenter kvm_load_guest_xsave_state vmx_update_hv_timer vmx_vcpu_enter_exit
+position p;
+@@
++ nmi_reenter:
+  kvm_load_guest_xsave_state@p(vcpu);
+
+@reenter_no_xsave@
+//# place: vmx_vcpu_run: vmx_nmi_enter {HOST_CR4} nmi_reenter pt_guest_enter vmx_update_hv_timer vmx_vcpu_enter_exit
+position p;
+@@
++ nmi_reenter:
+  pt_guest_enter@p(vmx);
+
 @exit@
-//# place: vmx_vcpu_run: vmx_vcpu_enter_exit vmx_nmi_after_exit vmx_complete_interrupts vmx_exit_handlers_fastpath
+//# place: vmx_vcpu_run: vmx_vcpu_enter_exit vmx_nmi_exit nmi_reenter vmx_complete_interrupts vmx_exit_handlers_fastpath
 position p;
 @@
 - vmx_recover_nmi_blocking@p(vmx);
-+ vmx_nmi_after_exit(vmx);
++ if (unlikely(vmx_nmi_exit_due(vmx->loaded_vmcs, &vmx->nmi)) && vmx_nmi_exit(vcpu))
++	goto nmi_reenter;
 
 @soft_exit@
 statement S;
@@ -86,6 +103,15 @@ position p;
 - vcpu->arch.nmi_injected = true;
 - vmx_set_nmi_mask@p(vcpu, false);
 + vmx_nmi_delivery_aborted(vcpu);
+
+@cancel@
+//# place: vmx_cancel_injection: vmx_nmi_cancel __vmx_complete_interrupts
+symbol vcpu;
+expression list args;
+position p;
+@@
++ vmx_nmi_cancel(vcpu);
+  __vmx_complete_interrupts@p(vcpu, vmcs_read32(VM_ENTRY_INTR_INFO_FIELD), args);
 
 @task_gate@
 //# place: handle_task_switch: {INTR_TYPE_NMI_INTR} {vmx_nmi_took_task_gate} {INTR_TYPE_EXT_INTR} kvm_task_switch
@@ -183,15 +209,6 @@ position p;
 +
   struct vcpu_vmx@p { ... };
 
-@include_exit@
-type T;
-parameter list params;
-position p;
-@@
-+ #include "nmi_exit.h"
-+
-  T vmx_vcpu_run@p(params) { ... }
-
 @keep_mov_dr@
 //# place: handle_dr: nmi.ret.armed {CPU_BASED_MOV_DR_EXITING} {KVM_DEBUGREG_WONT_EXIT}
 position p;
@@ -212,7 +229,7 @@ position p;
 +	return vmx_nmi_host_event(vcpu);
 
 @fastpath@
-//# place: vmx_exit_handlers_fastpath: {EXIT_REASON_MSR_WRITE} {default} {nmi.reenter}
+//# place: vmx_exit_handlers_fastpath: {EXIT_REASON_MSR_WRITE} {default} {nmi.owned}
 identifier fn = {handle_fastpath_set_msr_irqoff, handle_fastpath_wrmsr};
 expression E;
 position p;
@@ -223,5 +240,5 @@ position p;
   ...
   default:
 -	return EXIT_FASTPATH_NONE;
-+	return to_vmx(vcpu)->nmi.reenter ? EXIT_FASTPATH_REENTER_GUEST : EXIT_FASTPATH_NONE;
++	return to_vmx(vcpu)->nmi.owned ? EXIT_FASTPATH_EXIT_HANDLED : EXIT_FASTPATH_NONE;
   }

@@ -15,15 +15,10 @@ static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
 	return &to_vmx(vcpu)->nmi.stats;
 }
 
-/* What L1 injects into L2 comes from its VMCS, not through vmx_inject_nmi(). */
+/* What L1 injects comes from its VMCS; only once more through vmx_inject_nmi(). */
 static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
 {
 	return false;
-}
-
-static bool has_virtual_nmis(struct loaded_vmcs *vmcs)
-{
-	return READ_ONCE(vmcs->controls_shadow.pin) & PIN_BASED_VIRTUAL_NMIS;
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)
@@ -36,15 +31,15 @@ static const char *nmi_path(struct kvm_vcpu *vcpu)
 static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)
 {
 	struct loaded_vmcs *vmcs = READ_ONCE(to_vmx(vcpu)->loaded_vmcs);
-	u64 injected = READ_ONCE(to_vmx(vcpu)->nmi.since);
 
-	/* The time of an injection is forgotten late where the CPU tracks blocking. */
-	if (has_virtual_nmis(vmcs) ? !injected || READ_ONCE(vmcs->nmi_known_unmasked) :
-				     !READ_ONCE(vmcs->soft_nmi_blocked))
-		return "open";
+	/* In an L2 with virtual NMIs it may be L1's that blocks, which does not count. */
+	*since = READ_ONCE(to_vmx(vcpu)->nmi.since);
+	if (*since && (has_virtual_nmis(vmcs) ? !READ_ONCE(vmcs->nmi_known_unmasked) :
+						READ_ONCE(vmcs->soft_nmi_blocked)))
+		return "blocked";
 
-	*since = injected;
-	return "blocked";
+	*since = 0;
+	return "open";
 }
 
 #include "../nmi_stats.c"

@@ -20,8 +20,8 @@
  * do with the breakpoint; that counts as well.  It catches most cases in which
  * the breakpoint stays silent because the interrupted context had RFLAGS.RF set
  * (a REP instruction between two iterations, a fault that KVM has repaired): the
- * IRET restores RF.  What neither catches ends with the IRQ window or the
- * timeout, as does a handler that does not go back where it came from.
+ * IRET restores RF.  What neither catches is for iret_search.c, or ends with the IRQ
+ * window or the timeout, as does a handler that does not go back where it came from.
  *
  * The guest cannot see the breakpoint: #DB is intercepted, an intercepted #DB
  * changes neither DR6 nor DR7, and a #DB of the guest's own at the same time
@@ -37,7 +37,6 @@
 #include "nmi.h"
 
 #define MAX_MISSES	16
-#define NOT_LENT	-1
 
 static bool __read_mostly soft_vnmi_exact = true;
 module_param(soft_vnmi_exact, bool, 0444);
@@ -71,24 +70,25 @@ static bool at_return(struct vcpu_vmx *vmx)
 	       vmx_get_cpl(vcpu) == bp->cpl;
 }
 
-/**
- * return_breakpoint_arm() - watch where an NMI is going to return to
- * @vmx: the vCPU, its VMCS loaded
- *
+/*
  * An NMI is about to be injected: its handler returns to where the vCPU is now.
  * With IRQs on the IRQ window does, and costs no exit if no other NMI comes.
- *
- * Context: vCPU thread, interrupts on or off.
  */
-void return_breakpoint_arm(struct vcpu_vmx *vmx)
+void return_breakpoint_arm(struct vcpu_vmx *vmx, unsigned long rflags)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 	struct kvm_segment ss;
 
 	bp->armed = soft_vnmi_exact && !is_guest_mode(vcpu) &&
-		    !(vmx_get_rflags(vcpu) & X86_EFLAGS_IF);
+		    !(rflags & X86_EFLAGS_IF);
 	if (!bp->armed)
+		return;
+
+	bp->misses = 0;
+	bp->pass = false;
+	bp->silent = rflags & X86_EFLAGS_RF;
+	if (bp->here)
 		return;
 
 	/* IRET to a 16-bit stack leaves the upper bits of ESP as they are. */
@@ -101,8 +101,6 @@ void return_breakpoint_arm(struct vcpu_vmx *vmx)
 	bp->rsp = kvm_rsp_read(vcpu);
 	bp->address = kvm_get_linear_rip(vcpu);
 	bp->cpl = vmx_get_cpl(vcpu);
-	bp->misses = 0;
-	bp->pass = false;
 
 	/* The exit before this entry may have left MOV DR to the guest. */
 	vcpu->arch.switch_db_regs &= ~KVM_DEBUGREG_WONT_EXIT;
@@ -116,7 +114,18 @@ static int free_slot(unsigned long dr7)
 	for (slot = 0; slot < KVM_NR_DB_REGS; slot++)
 		if (!(dr7 & dr7_enable(slot)))
 			return slot;
-	return NOT_LENT;
+	return SLOT_NOT_LENT;
+}
+
+/* Is it going to say that the handler has returned to where it came from? */
+bool return_breakpoint_can_fire(struct vcpu_vmx *vmx)
+{
+	struct return_breakpoint *bp = &vmx->nmi.ret;
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	return bp->armed && !bp->silent &&
+	       !(vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP) &&
+	       free_slot(vcpu->arch.dr7) != SLOT_NOT_LENT;
 }
 
 static void write_slot(int slot, unsigned long address)
@@ -137,13 +146,15 @@ static void write_slot(int slot, unsigned long address)
 	}
 }
 
-/* The CPU's debug registers have been loaded for the guest, if it uses any. */
+/*
+ * The CPU's debug registers have been loaded for the guest, if it uses any; and nothing
+ * is enabled in DR7: common code has cleared it, or the last exit.
+ */
 static void lend(struct vcpu_vmx *vmx, int slot)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	unsigned long dr7 = vmx->vcpu.arch.dr7;
 
-	set_debugreg(DR7_FIXED_1, 7);
 	write_slot(slot, bp->address);
 
 	/* Type and length 0: instruction execution. */
@@ -153,46 +164,24 @@ static void lend(struct vcpu_vmx *vmx, int slot)
 
 /*
  * An exit that goes straight back does not load the guest's debug registers
- * again, and a slot that is not enabled may still be reported as a match.
+ * again, and a slot that is not enabled may still be reported as a match.  Also called
+ * before an entry, after one that failed: that is no exit, and user space may go on
+ * after it.
  */
-static void take_back(struct vcpu_vmx *vmx)
+void return_breakpoint_take_back(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 
 	write_slot(bp->slot, vmx->vcpu.arch.eff_db[bp->slot]);
 	vmcs_writel(GUEST_DR7, vmx->vcpu.arch.dr7);
-	bp->slot = NOT_LENT;
+	bp->slot = SLOT_NOT_LENT;
 }
 
-/**
- * return_breakpoint_init() - of a new vCPU
- * @bp: its breakpoint
- */
 void return_breakpoint_init(struct return_breakpoint *bp)
 {
-	bp->slot = NOT_LENT;
+	bp->slot = SLOT_NOT_LENT;
 }
 
-/**
- * return_breakpoint_take_back() - before an entry, after one that failed
- * @vmx: the vCPU, its VMCS loaded
- *
- * An entry that fails is no exit, and user space may go on after it.
- *
- * Context: vCPU thread, interrupts off.
- */
-void return_breakpoint_take_back(struct vcpu_vmx *vmx)
-{
-	if (unlikely(vmx->nmi.ret.slot != NOT_LENT))
-		take_back(vmx);
-}
-
-/**
- * return_breakpoint_enter() - lend the breakpoint to an entry
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts off.
- */
 void return_breakpoint_enter(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
@@ -207,7 +196,7 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 		return;
 
 	slot = free_slot(vcpu->arch.dr7);
-	if (slot == NOT_LENT)
+	if (slot == SLOT_NOT_LENT)
 		return;
 
 	lend(vmx, slot);
@@ -215,7 +204,7 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 	/*
 	 * Let the guest execute the instruction for which the breakpoint fired
 	 * in vain, unless KVM has done so.  An event would store the flag in the
-	 * guest's frame; then the breakpoint fires again behind its handler.
+	 * guest's frame; then the breakpoint fires again after its handler.
 	 */
 	bp->pass = pass && kvm_get_linear_rip(vcpu) == bp->address &&
 		   !(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK);
@@ -274,6 +263,9 @@ static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
 	unsigned long dr7 = vmx->vcpu.arch.dr7;
 	int slot;
 
+	if (!causes)
+		return false;
+
 	for (slot = 0; slot < KVM_NR_DB_REGS; slot++)
 		if (!(dr7 & dr7_enable(slot)) ||
 		    (returned && !(dr7 & dr7_type(slot))))
@@ -283,14 +275,11 @@ static bool causes_of_guest(struct vcpu_vmx *vmx, bool returned)
 	return causes & ~DR6_RTM;
 }
 
-/**
- * return_breakpoint_exit() - take the breakpoint back and see whether it fired
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts off.
- * Return: true if the vCPU is back where the NMI interrupted it.
+/*
+ * Take the breakpoint back.  True if the vCPU is back where the NMI interrupted it; and
+ * *@owned if the exit was for nothing but the breakpoint.
  */
-bool return_breakpoint_exit(struct vcpu_vmx *vmx)
+bool return_breakpoint_exit(struct vcpu_vmx *vmx, bool *owned)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 	int slot = bp->slot;
@@ -299,8 +288,8 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 	if (!bp->armed || is_guest_mode(&vmx->vcpu))
 		return false;
 
-	if (slot != NOT_LENT) {
-		take_back(vmx);
+	if (slot != SLOT_NOT_LENT) {
+		return_breakpoint_take_back(vmx);
 		end_pass(vmx);
 	}
 
@@ -309,11 +298,12 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx)
 		return false;
 
 	returned = at_return(vmx);
-	if (slot == NOT_LENT || !fired(vmx, slot))
+	if (slot == SLOT_NOT_LENT || !fired(vmx, slot))
 		return returned;
 
 	if (!causes_of_guest(vmx, returned)) {
-		vmx_nmi_reenter(vmx);
+		*owned = true;
+		bp->here = returned;
 		clear_rf();
 	}
 	if (!returned) {

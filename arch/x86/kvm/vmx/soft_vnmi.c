@@ -10,6 +10,8 @@
  *		     until its IRET, so this is the end of the handler or later.
  *   the return      The vCPU is back where the NMI interrupted code with IRQs
  *		     off (return_breakpoint.c).
+ *   the IRET        Where neither can tell, and an NMI waits, the handler is stepped
+ *		     through, as far as that goes (iret_search.c).
  *   the timeout     An NMI has waited for soft_vnmi_timeout_ms of the guest's
  *		     own time.  Taken in a handler that did not return, it
  *		     nests; the alternative is a guest that cannot be debugged.
@@ -39,6 +41,7 @@
 #include <linux/ktime.h>
 #include <linux/moduleparam.h>
 
+#include "irq.h"
 #include "x86.h"
 #include "vmx.h"
 #include "nmi.h"
@@ -51,7 +54,12 @@ static unsigned int __read_mostly soft_vnmi_timeout_ms = 1000;
 
 static int set_timeout(const char *val, const struct kernel_param *kp)
 {
-	return param_set_uint_minmax(val, kp, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+	int r = param_set_uint_minmax(val, kp, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+
+	if (r)
+		pr_err("soft_vnmi_timeout_ms: \"%.*s\" is not a number of milliseconds from %u to %u\n",
+		       (int)strcspn(val, "\n"), val, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+	return r;
 }
 
 static const struct kernel_param_ops timeout_ops = {
@@ -59,86 +67,88 @@ static const struct kernel_param_ops timeout_ops = {
 	.get = param_get_uint,
 };
 
-module_param_cb(soft_vnmi_timeout_ms, &timeout_ops, &soft_vnmi_timeout_ms, 0444);
+module_param_cb(soft_vnmi_timeout_ms, &timeout_ops, &soft_vnmi_timeout_ms, 0644);
 __MODULE_PARM_TYPE(soft_vnmi_timeout_ms, "uint");
 MODULE_PARM_DESC(soft_vnmi_timeout_ms,
-		 "CPUs without virtual NMIs: how long an NMI waits for a handler that does not return, in ms of guest time (1 to 60000, default 1000)");
+		 "CPUs without virtual NMIs: how long an NMI waits for a handler that does not return, in ms of guest time (1 to 60000, default 1000; may be changed while loaded)");
 
-/**
- * soft_vnmi_count_time() - the time since the last mark was the vCPU's own
- * @vmx: the vCPU
- */
+/* The time since the last mark, if there is one, was the vCPU's own. */
 void soft_vnmi_count_time(struct vcpu_vmx *vmx)
 {
 	struct vmx_nmi *nmi = &vmx->nmi;
 	ktime_t now = ktime_get();
 
-	nmi->waited_ns += ktime_to_ns(ktime_sub(now, nmi->mark));
+	if (nmi->mark)
+		nmi->waited_ns += ktime_to_ns(ktime_sub(now, nmi->mark));
 	nmi->mark = now;
+}
+
+/* While the breakpoint is there only the time for which an NMI waits is of interest. */
+static bool time_counts(struct vmx_nmi *nmi)
+{
+	return nmi->waiting || !nmi->ret.armed;
 }
 
 static s64 time_left(struct vmx_nmi *nmi)
 {
-	return soft_vnmi_timeout_ms * (s64)NSEC_PER_MSEC - nmi->waited_ns;
+	return READ_ONCE(soft_vnmi_timeout_ms) * (s64)NSEC_PER_MSEC - nmi->waited_ns;
 }
 
-/**
- * soft_vnmi_block() - NMIs are blocked from now on
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void soft_vnmi_block(struct vcpu_vmx *vmx)
+static void begin_blocking(struct vcpu_vmx *vmx, bool irqs_on)
 {
+	vmx->nmi.search.steps = 0;
+	vmx->nmi.search.irqs_on = irqs_on;
+	vmx->nmi.search.iret = false;
 	vmx->loaded_vmcs->soft_nmi_blocked = true;
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 	vmx->nmi.enter = true;
 	vmx->nmi.waiting = false;
 	vmx->nmi.waited_ns = 0;
-	vmx->nmi.mark = ktime_get();
+	vmx->nmi.mark = 0;
 	vmx->nmi.since = rdtsc();
 }
 
-/**
- * soft_vnmi_inject() - an NMI goes in
- * @vmx: the vCPU, its VMCS loaded
- *
- * To be called while the vCPU still is where the NMI interrupts it.
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void soft_vnmi_inject(struct vcpu_vmx *vmx)
+/* By whom and where is not known. */
+void soft_vnmi_block(struct vcpu_vmx *vmx)
 {
-	return_breakpoint_arm(vmx);
-	soft_vnmi_block(vmx);
+	begin_blocking(vmx, false);
 }
 
-/**
- * soft_vnmi_unblock() - NMIs are open again
- * @vmx: the vCPU, its VMCS loaded
- * @cause: enum nmi_unblock
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void soft_vnmi_unblock(struct vcpu_vmx *vmx, int cause)
+/* To be called while the vCPU still is where the NMI interrupts it. */
+void soft_vnmi_inject(struct vcpu_vmx *vmx)
 {
-	struct kvm_vcpu *vcpu = &vmx->vcpu;
+	unsigned long rflags = vmx_get_rflags(&vmx->vcpu);
 
+	return_breakpoint_arm(vmx, rflags);
+	begin_blocking(vmx, rflags & X86_EFLAGS_IF);
+}
+
+static void end_blocking(struct vcpu_vmx *vmx, enum nmi_unblock cause)
+{
 	vmx->loaded_vmcs->soft_nmi_blocked = false;
 	vmx->nmi.ret.armed = false;
-	if (vmx->nmi.waiting) {
-		vmx->nmi.waiting = false;
-		/* If it is just firing it finds nothing to do. */
-		hrtimer_try_to_cancel(&vmx->nmi.timer);
-	}
-	if (vcpu->arch.nmi_pending && !vmx->nmi.reenter)
-		kvm_make_request(KVM_REQ_EVENT, vcpu);
-	vmx_nmi_unblocked(vmx, cause);
+	vmx->nmi.waiting = false;
+	vmx_nmi_report_unblock(vmx, cause);
+}
+
+void soft_vnmi_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause)
+{
+	if (vmx->vcpu.arch.nmi_pending)
+		kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
+	end_blocking(vmx, cause);
+}
+
+/* The NMI is injected again. */
+void soft_vnmi_aborted(struct vcpu_vmx *vmx)
+{
+	vmx->loaded_vmcs->soft_nmi_blocked = false;
+	vmx->nmi.ret.armed = false;
 }
 
 /*
- * The timer runs on wall time.  It is early if the VM was stopped in between, and
- * then is started again for what is left.
+ * The timer runs on wall time.  It is early if the VM was stopped in between, or if it
+ * was started for an NMI before: taking it back at each end would cost all of those, and
+ * it finds nothing to do but once.  It is started again for what is left.
  */
 static void start_timer(struct vmx_nmi *nmi)
 {
@@ -156,19 +166,14 @@ static bool irq_window_open(struct vcpu_vmx *vmx)
 		 (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS));
 }
 
-/**
- * soft_vnmi_blocked() - are NMIs blocked, and not for too long?
- * @vcpu: the vCPU, its VMCS loaded
- *
+/*
+ * Are NMIs blocked, and not for too long?  Ends the blocking if the timeout is over.
  * Also asked about a halted vCPU that might have to run, which is the only
  * place to notice that its time is up, or that the timer was early.
- *
- * Context: vCPU thread, interrupts on or off.
- * Return: true if blocked.  Ends the blocking if the timeout is over.
  */
-bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
+bool soft_vnmi_blocked(struct vcpu_vmx *vmx)
 {
-	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
 	bool halted = vcpu->arch.mp_state == KVM_MP_STATE_HALTED;
 
 	if (!vmx->loaded_vmcs->soft_nmi_blocked)
@@ -201,40 +206,41 @@ bool soft_vnmi_blocked(struct kvm_vcpu *vcpu)
 
 	pr_warn_ratelimited("VM %d, vCPU %d: NMI handler has not returned for %u ms, delivering the next NMI\n",
 			    vcpu->kvm->userspace_pid, vcpu->vcpu_id,
-			    soft_vnmi_timeout_ms);
+			    READ_ONCE(soft_vnmi_timeout_ms));
 	soft_vnmi_unblock(vmx, NMI_UNBLOCK_TIMEOUT);
 	return false;
 }
 
-/**
- * soft_vnmi_wait() - an NMI waits for the end of blocking
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts on or off.
- */
-void soft_vnmi_wait(struct vcpu_vmx *vmx)
+bool soft_vnmi_wait(struct vcpu_vmx *vmx)
 {
 	struct vmx_nmi *nmi = &vmx->nmi;
 
-	if (is_smm(&vmx->vcpu))
-		return;
+	if (!vmx->loaded_vmcs->soft_nmi_blocked)
+		return false;
+
+	/* Whatever was wanted of an entry that was called off. */
+	nmi->next.step = false;
+	if (is_smm(&vmx->vcpu)) {
+		trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+		return true;
+	}
 
 	if (!nmi->waiting) {
 		nmi->waiting = true;
 		if (nmi->ret.armed)
 			nmi->waited_ns = 0;
 		nmi->mark = ktime_get();
+		nmi->began = nmi->mark;
 	}
 	start_timer(nmi);
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
+	if (iret_search_due(vmx))
+		iret_search_step(vmx);
+	else
+		trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+	return true;
 }
 
-/**
- * soft_vnmi_enter() - before VM entry
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts off.
- */
 void soft_vnmi_enter(struct vcpu_vmx *vmx)
 {
 	if (!vmx->loaded_vmcs->soft_nmi_blocked)
@@ -243,24 +249,40 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 	vmx->nmi.enter = true;
 
 	return_breakpoint_enter(vmx);
+	if (vmx->nmi.next.step)
+		iret_search_enter(vmx);
 
 	/* Instructions that KVM emulates are guest time, too. */
 	if (vmx_shared(vmx)->emulation_required && !is_smm(&vmx->vcpu))
 		soft_vnmi_count_time(vmx);
 	else
-		vmx->nmi.mark = ktime_get();
+		vmx->nmi.mark = time_counts(&vmx->nmi) ? ktime_get() : 0;
 }
 
-/**
- * soft_vnmi_exit() - behind an exit
- * @vmx: the vCPU, its VMCS loaded
- *
- * Context: vCPU thread, interrupts off.
+/*
+ * Was the exit for nothing but the window of the NMI that waits?  Common code may want
+ * it as well, for an interrupt.
  */
-void soft_vnmi_exit(struct vcpu_vmx *vmx)
+static bool took_irq_window(struct vcpu_vmx *vmx)
+{
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
+
+	if (vmx_shared(vmx)->exit_reason.full != EXIT_REASON_INTERRUPT_WINDOW ||
+	    !vcpu->arch.nmi_pending || is_guest_mode(vcpu) || !lapic_in_kernel(vcpu) ||
+	    kvm_cpu_has_injectable_intr(vcpu))
+		return false;
+
+	exec_controls_clearbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
+	++vcpu->stat.irq_window_exits;
+	return true;
+}
+
+/* Was the exit for nothing but NMIs? */
+bool soft_vnmi_exit(struct vcpu_vmx *vmx)
 {
 	u32 state = vmcs_read32(GUEST_INTERRUPTIBILITY_INFO);
-	bool returned;
+	bool owned = false, returned, iret;
+	enum nmi_unblock cause;
 
 	if (state & GUEST_INTR_STATE_NMI)
 		vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
@@ -268,21 +290,39 @@ void soft_vnmi_exit(struct vcpu_vmx *vmx)
 
 	if (!vmx->loaded_vmcs->soft_nmi_blocked) {
 		vmx->loaded_vmcs->nmi_known_unmasked = true;
-		return;
+		return false;
 	}
 
-	returned = return_breakpoint_exit(vmx);
+	iret = vmx->nmi.search.iret && iret_search_exit(vmx);
+	returned = return_breakpoint_exit(vmx, &owned);
 	if (is_smm(&vmx->vcpu))
-		return;
-
-	soft_vnmi_count_time(vmx);
+		return false;
 
 	/* Not at an instruction boundary: perhaps this very NMI is underway. */
-	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK)
-		return;
+	if (vmx->idt_vectoring_info & VECTORING_INFO_VALID_MASK) {
+		if (time_counts(&vmx->nmi))
+			soft_vnmi_count_time(vmx);
+		return false;
+	}
 
-	if (returned)
-		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RETURN);
-	else if (irq_window_open(vmx))
-		soft_vnmi_unblock(vmx, NMI_UNBLOCK_IRQ_WINDOW);
+	if (returned) {
+		cause = NMI_UNBLOCK_RETURN;
+	} else if (irq_window_open(vmx)) {
+		cause = NMI_UNBLOCK_IRQ_WINDOW;
+		owned |= took_irq_window(vmx);
+	} else if (iret) {
+		cause = NMI_UNBLOCK_IRET;
+	} else {
+		if (time_counts(&vmx->nmi))
+			soft_vnmi_count_time(vmx);
+		if (vmx->nmi.waiting && iret_search_due(vmx))
+			kvm_make_request(KVM_REQ_EVENT, &vmx->vcpu);
+		return owned;
+	}
+
+	if (owned)
+		end_blocking(vmx, cause);
+	else
+		soft_vnmi_unblock(vmx, cause);
+	return owned;
 }
