@@ -57,7 +57,7 @@ class MemoryImage(bytearray):
         self[at:at + len(data)] = data
 
     def append(self, data):
-        """Put data on a page of its own behind everything else, return its address."""
+        """Put data on a page of its own after everything else, return its address."""
         address = LOAD + len(self) + -len(self) % PAGE
         self.put(address, data)
         return address

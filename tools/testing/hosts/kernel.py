@@ -103,18 +103,18 @@ def copy_module(source, target):
     tool('objcopy', '--strip-debug', '-R', '.BTF', target)
 
 
-def initramfs(folder, modules, files):
-    """Pack busybox, the guest's init, modules to load in this order, and {name: text}."""
+def initramfs(folder, init, modules=(), files=None):
+    """Pack busybox, the first program, modules to load in this order, and {name: text}."""
     for name in 'bin', 'dev', 'modules', 'proc', 'run', 'sys', 'tmp':
         (folder / name).mkdir(parents=True)
     busybox = next((p for p in map(Path, ('/bin/busybox', '/usr/bin/busybox')) if p.exists()), None)
     if not busybox:
         raise HostError('busybox is missing: run make deps')
     tool('cp', busybox, folder / 'bin/busybox')
-    tool('cp', GUEST / 'init', folder / 'init')
+    tool('cp', init, folder / 'init')
     for module in modules:
         copy_module(module, folder / 'modules' / f'{module_name(module)}.ko')
-    files = {'modules/order': ''.join(f'{module_name(m)}.ko\n' for m in modules), **files}
+    files = {'modules/order': ''.join(f'{module_name(m)}.ko\n' for m in modules), **(files or {})}
     for name, text in files.items():
         (folder / name).write_text(text)
     names = '\0'.join(sorted(str(p.relative_to(folder)) for p in folder.rglob('*')))

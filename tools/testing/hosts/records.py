@@ -24,10 +24,10 @@ class Host:
 
 AMD = Host(
     name='amd', emulator=qemu, cpu='qemu64,+svm,+npt,+vgif,model-id=QEMU TCG CPU', memory=3072,
-    vendor='AuthenticAMD', module='kvm_amd')
+    vendor='AuthenticAMD', module='kvm_amd', params=('nested_vnmi=1',))
 
 # The CPU's vNMI is what our module offers to nested hypervisors.
-AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=off',
+AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=off', params=(),
                    memory=1536, reads=('vnmi=Y',), inside=AMD)
 
 # Bochs's VMX preemption timer stalls guests. What no parameter cures in 2.7: an

@@ -99,7 +99,7 @@ def save(process, folder):
 
 def build(host, kernel, folder):
     folder.mkdir(parents=True)
-    initrd = initramfs(folder / 'initramfs',
+    initrd = initramfs(folder / 'initramfs', GUEST / 'init',
                        kernel.modules(*MODULES, *kernel.dependencies(host.module)),
                        {'transport': (GUEST / 'transport-disk').read_text()})
     write_boot_disk(folder / 'disk', folder, kernel.vmlinux(), initrd, CMDLINE, DISK_SIZE)

@@ -18,8 +18,9 @@ TOOLS = {
         echo "download $last" >>"$ARCHIVE/log"
         [ ! -e "$ARCHIVE/offline" ] || exit 100
         echo "$last" >"${last%%=*}.deb"''',
-    'dpkg-deb': '''[ ! -e "$ARCHIVE/full" ] || exit 2
-        mkdir -p "$3${USR:-}/lib/modules/6.1-test/kernel" && cp "$2" "$3/contents"''',
+    'dpkg-deb': '''mkdir -p "$3${USR:-}/lib/modules/6.1-test/kernel"
+        [ ! -e "$ARCHIVE/full" ] || { echo half >"$3/contents"; exit 2; }
+        cp "$2" "$3/contents"''',
     'depmod': 'echo "depmod $*" >>"$ARCHIVE/log"',
 }
 
@@ -101,10 +102,13 @@ class FetchTest(unittest.TestCase):
         status, said, _ = self.fetch('image')
         self.assertEqual(status, 1)
         self.assertIn('cannot unpack image 1.1', said)
+        self.assertEqual(self.unpacked(), 'image=1.0')
+        self.assertEqual(list(self.dir.glob('.new*')), [])
 
     def test_a_package_that_was_not_unpacked_whole_is_fetched_again(self):
         (self.archive / 'full').touch()
         self.assertEqual(self.fetch('image')[0], 1)
+        self.assertEqual(list(self.dir.glob('*')), [self.dir / '.packages'])
         (self.archive / 'full').unlink()
         self.assertEqual(self.fetch('image')[0], 0)
         self.assertEqual(self.unpacked(), 'image=1.0')

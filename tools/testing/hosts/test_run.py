@@ -3,11 +3,11 @@
 watch over an emulator that a script stands in for, and what a host is handed."""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
+import json
 import lzma
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from unittest import mock
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = str(HERE), str(HERE.parent / 'unit')
 
 import bochs
 import bootdisk
@@ -31,21 +31,14 @@ import programs
 import qemu
 import session
 import snapshot
+from as_module import as_module
 from process import HostError, OwnTime, emulator
 from records import HOSTS
 from verdict import COMPLAINT, judge
 
 TOKEN = 'verdict-0123456789abcdef'
 
-
-def load_runner():
-    loader = importlib.machinery.SourceFileLoader('runner', str(HERE / 'run'))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader('runner', loader))
-    loader.exec_module(module)
-    return module
-
-
-runner = load_runner()
+runner = as_module(HERE / 'run')
 
 
 def recorded(name):
@@ -85,6 +78,16 @@ class VerdictTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertIn(words, self.failure(recorded(name) + f'{TOKEN} exit 0\n'))
 
+    def test_a_complaint_is_quoted_to_its_end(self):
+        for name, first, last in (('warning', 'WARNING: CPU: 0', 'entry_SYSCALL_64_after_hwframe'),
+                                  ('bug', 'kernel BUG at', 'entry_SYSCALL_64_after_hwframe')):
+            with self.subTest(name):
+                reason = self.failure(recorded(name) + '[    9.9] something else\n' * 50)
+                self.assertIn(first, reason.splitlines()[0])
+                self.assertIn(last, reason)
+                self.assertNotIn('something else', reason)
+        self.assertLessEqual(len(self.failure('[    9.9] WARNING: one\n' + 'more\n' * 99).splitlines()), 40)
+
     def test_a_truncated_verdict_is_none(self):
         self.assertIn('crashed', self.failure(recorded('truncated')))
 
@@ -92,6 +95,10 @@ class VerdictTest(unittest.TestCase):
         reason = self.failure(recorded('hung'), limit=6)
         self.assertIn("hung: nothing printed for 6 s of the emulator's own time", reason)
         self.assertIn('SVM: PMU virtualization is disabled', reason)
+
+    def test_a_host_that_its_own_qemu_has_paused_says_why(self):
+        verdict = judge(recorded('hung'), TOKEN, 6, said='KVM internal error. Suberror: 3\nextra data\n')
+        self.assertIn('its QEMU said: KVM internal error. Suberror: 3; its QEMU said: extra data', verdict.reason)
 
     def test_an_empty_log_is_a_crash(self):
         self.assertIn('last console line: none', self.failure(''))
@@ -104,7 +111,8 @@ class VerdictTest(unittest.TestCase):
                          'kvm_amd has version none, expected 1.0')
 
     def test_complaints_of_the_host_below_count(self):
-        self.assertIn('WARNING: CPU: 0', self.failure(recorded('passed'), below=recorded('warning')))
+        self.assertIn('the kernel of the host below complained: [',
+                      self.failure(recorded('passed'), below=recorded('warning')))
         self.assertEqual(judge(recorded('passed'), TOKEN, below=recorded('passed')).status, 0)
 
     def test_the_host_below_may_say_why_there_is_no_verdict(self):
@@ -271,7 +279,47 @@ class SessionTest(Folder):
                     subprocess.run([*shell, '-n', HERE / 'guest' / script], check=True)
 
 
+class NudgeTest(Folder):
+    def test_keys_are_pressed_while_the_block_lasts_and_no_longer(self):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(self.folder / 'qmp'))
+            server.listen()
+            with qemu.nudged(self.folder / 'qmp', 0.01):
+                connection, _ = server.accept()
+                said = b''
+                while said.count(b'send-key') < 3:
+                    said += connection.recv(65536)
+                connection.sendall(b'{"return": {}}\n')
+            with connection, contextlib.suppress(ConnectionResetError):
+                while more := connection.recv(65536):
+                    said += more
+        first, *others = map(json.loads, said.splitlines()[:4])
+        self.assertEqual(first['execute'], 'qmp_capabilities')
+        self.assertEqual({command['execute'] for command in others}, {'send-key'})
+
+    def test_an_emulator_that_opens_no_monitor_or_ends_is_none_to_wait_for(self):
+        with qemu.nudged(self.folder / 'none', 0.01):
+            pass
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(self.folder / 'qmp'))
+            server.listen()
+            with qemu.nudged(self.folder / 'qmp', 0.01):
+                server.accept()[0].close()
+                time.sleep(0.1)
+
+
 class KernelTest(Folder):
+    def test_an_initramfs_holds_its_first_program_and_a_busybox_both_to_be_run(self):
+        (self.folder / 'first').write_text('#!/bin/busybox sh\n')
+        (self.folder / 'first').chmod(0o755)
+        packed = kernel.initramfs(self.folder / 'root', self.folder / 'first', files={'more': 'text'})
+        listing = subprocess.run(['cpio', '-itv', '--quiet'], input=packed, check=True,
+                                 stdout=subprocess.PIPE).stdout.decode()
+        modes = {line.split()[-1]: line.split()[0] for line in listing.splitlines()}
+        self.assertEqual((modes['init'], modes['bin/busybox']), ('-rwxr-xr-x', '-rwxr-xr-x'))
+        self.assertIn('more', modes)
+        self.assertIn('proc', modes)
+
     def test_a_kernel_is_unpacked_and_its_length_checked(self):
         elf = b'\x7fELF' + bytes(1000)
         packed = lzma.compress(elf)
@@ -406,12 +454,13 @@ class EmulatorTest(Folder):
         self.assertEqual(set(HOSTS['intel-soft'].params) - set(HOSTS['intel'].params), {'vnmi=0'})
         self.assertEqual(HOSTS['intel-soft'].cpu, HOSTS['intel'].cpu)
 
-    def test_a_linked_folder_is_followed_unless_the_host_hides_it(self):
-        (self.folder / 'link').symlink_to('/usr/bin')
-        self.assertEqual(qemu.visible(self.folder / 'link/env'), Path('/usr/bin/env').resolve())
-        (self.folder / 'back').symlink_to('/run')
-        with self.assertRaisesRegex(HostError, 'this host cannot see /run.*, it has a /run of its own'):
-            qemu.visible(self.folder / 'back/image')
+    def test_modules_are_shared_from_any_folder(self):
+        self.assertIn('path=/image/lib/modules,mount_tag=modules', self.qemu_command())
+        (self.folder / 'usr').mkdir()
+        (self.folder / 'lib').symlink_to('usr')
+        shared, = qemu.share_modules('m', SimpleNamespace(image=self.folder))[1:]
+        self.assertIn(f'path={self.folder.resolve()}/usr/modules,', shared)
+        self.assertIn('path=/a,,b,', qemu.share('m', '/a,b')[1])
 
     def qemu_command(self, **changes):
         run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
@@ -419,12 +468,14 @@ class EmulatorTest(Folder):
         tree = mock.Mock(image=Path('/image'))
         tree.dependencies.return_value = []
         with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
-            qemu.running(HOSTS['amd'], tree, SimpleNamespace(**{**run, **changes}))
+            with qemu.running(HOSTS['amd'], tree, SimpleNamespace(**{**run, **changes})):
+                pass
         return ' '.join(str(word) for word in start.call_args[0][0])
 
     def test_a_host_inside_another_speaks_through_its_ports(self):
         tree = mock.Mock(image=Path('/image'), folder=Path('/build/6.1'))
-        tree.vmlinux.return_value = Path('/build/vmlinux')
+        tree.vmlinux.return_value = self.folder / 'vmlinux'
+        tree.vmlinux.return_value.touch()
         tree.dependencies.return_value = []
         run = runner.Run(self.folder, Path('/w'), Path('/c'), Path('/p'), TOKEN, False, 1, False,
                          self.folder / 'below')
@@ -432,7 +483,8 @@ class EmulatorTest(Folder):
                 mock.patch('nested.Kernel', return_value=tree), \
                 mock.patch('nested.default_kernel', return_value='6.1'), \
                 mock.patch('qemu.emulator') as start:
-            nested.running(HOSTS['amd-vnmi'], tree, run)
+            with nested.running(HOSTS['amd-vnmi'], tree, run):
+                pass
         outer = ' '.join(str(word) for word in start.call_args[0][0])
         inner, = fill.call_args[0][3].command
         self.assertEqual(fill.call_args[0][1], HOSTS['amd'])
@@ -441,14 +493,21 @@ class EmulatorTest(Folder):
         self.assertNotIn('-icount', outer)
         self.assertIn('-accel kvm -cpu host,migratable=off ', inner)
         self.assertIn('-serial /dev/ttyS2 -serial /dev/ttyS3 ', inner)
-        self.assertIn('-kernel /run/machine/build/vmlinux ', inner)
+        self.assertIn('-kernel /run/work/vmlinux ', inner)
+        self.assertTrue((self.folder / 'below/work/vmlinux').exists())
+        self.assertIn('path=/run/modules,mount_tag=modules', inner)
+        self.assertIn('path=/image/lib/modules,mount_tag=l1-modules', outer)
 
     def test_qemu_is_told_what_was_asked_for(self):
         plain = self.qemu_command()
         self.assertIn('-smp 1 ', plain)
         self.assertIn('-serial file:/c -serial file:/p ', plain)
         self.assertNotIn('-icount', plain)
-        self.assertIn('-icount shift=0,sleep=off', self.qemu_command(icount=True))
+        with mock.patch('qemu.nudged') as nudged:
+            self.assertIn('-icount shift=0,sleep=off', self.qemu_command(icount=True))
+            nudged.assert_not_called()
+            self.qemu_command()
+            nudged.assert_called_once()
         self.assertIn('-smp 2 ', self.qemu_command(cpus=2))
         self.assertIn('-serial /p ', self.qemu_command(interactive=True))
 

@@ -24,6 +24,10 @@ COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
     r'Uhhuh\. NMI received for unknown reason',
 )) + ')')
 
+# Where such a report ends, or it is cut: what comes after it was a test's.
+REPORT_END = re.compile(STAMP + r'---\[ end ')
+REPORT_LINES = 40
+
 # The last line of a panic; the kernel then stands still.
 FATAL = re.compile(STAMP + r'---\[ end Kernel panic ', re.M)
 
@@ -49,12 +53,25 @@ def has_complaint(console):
     return any(map(COMPLAINT.match, console.splitlines()))
 
 
-def judge(console, token, limit=None, below=''):
-    """The verdict on a run that has ended; limit: it was stopped after so long a silence."""
+def complaint(console):
+    """The first report of a kernel's own misbehaviour as text, '' if there is none."""
+    lines = [line.strip() for line in console.splitlines()]
+    start = next((at for at, line in enumerate(lines) if COMPLAINT.match(line)), None)
+    if start is None:
+        return ''
+    report = lines[start:start + REPORT_LINES]
+    end = next((at for at, line in enumerate(report) if REPORT_END.match(line)), None)
+    return '\n    '.join(report if end is None else report[:end])
+
+
+def judge(console, token, limit=None, below='', said=''):
+    """The verdict on a run that has ended; limit: it was stopped after so long a silence.
+
+    said: by a QEMU that runs the host inside another. It may have paused it for an error."""
     lines = console.splitlines()
-    for line in lines + below.splitlines():
-        if COMPLAINT.match(line):
-            return Verdict(reason='the kernel complained: ' + line.strip())
+    for whose, log in (('the kernel', console), ('the kernel of the host below', below)):
+        if has_complaint(log):
+            return Verdict(reason=f'{whose} complained: {complaint(log)}')
     final = final_line(console, token)
     if final is None and final_line(below, token):
         return Verdict(reason=f'did not start, or ended early: the host below reports {final_line(below, token)}')
@@ -62,7 +79,8 @@ def judge(console, token, limit=None, below=''):
         last = next((line.strip() for line in reversed(lines) if line.strip()), 'none')
         silence = f"hung: nothing printed for {limit} s of the emulator's own time"
         what = silence if limit else 'crashed: the emulator ended early'
-        return Verdict(reason=f'{what}; last console line: {last}')
+        told = ''.join(f'; its QEMU said: {line}' for line in said.splitlines()[:3])
+        return Verdict(reason=f'{what}; last console line: {last}{told}')
     kind, _, rest = final.partition(' ')
     if kind == 'exit' and rest.isdecimal():
         return Verdict(status=int(rest))
