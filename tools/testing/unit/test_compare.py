@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""tools/testing/harness/compare puts what each module did into one row, hosts that did
+not survive included."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from xml.etree import ElementTree
+
+TESTING = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTING / "harness"))
+
+from comparison import costs
+
+# What a host prints and how it ends; the tests it is asked for are in $tests.
+HOST = """#!/bin/sh
+name=$1 module=ours
+case " $* " in
+*" --stock --kver 6.12.9 "*) module=other ;;
+*" --stock "*) module=stock ;;
+esac
+case $* in
+*nmi_cost*) what=cost ;;
+*) what=tests ;;
+esac
+here=$(dirname "$0")/../../../records
+echo "$name $module $what" $* >>"$here/boots"
+for record in "$here/$name.$module.$what" "$here/$module.$what" "$here/$what"; do
+	[ -e "$record" ] && exec sh "$record" "$@"
+done
+"""
+
+GOOD = """cat <<'END'
+# nmi_one_test
+TAP version 13
+1..2
+ok 1 an NMI comes
+ok 2 it comes once: not twice
+# nmi_one_test: status 0
+# nmi_two_test
+TAP version 13
+1..1
+ok 1 it ends
+# nmi_two_test: status 0
+END
+"""
+
+OTHER = """cat <<'END'
+# nmi_one_test
+TAP version 13
+1..2
+# expected 1, seen 2
+not ok 1 an NMI comes
+ok 2 # SKIP it comes once: not twice: no second one here
+# nmi_one_test: status 1
+# nmi_two_test
+TAP version 13
+1..0 # SKIP no NMIs
+# nmi_two_test: status 4
+END
+exit 1
+"""
+
+# Hangs in its first program; without that one the rest is good.
+CRASH = """case $* in
+*nmi_one_test*)
+	echo '# nmi_one_test'
+	echo 'run: amd: crashed: the end' >&2
+	echo 'run: the console log is somewhere' >&2
+	exit 125
+esac
+cat <<'END'
+# nmi_two_test
+1..1
+ok 1 it ends
+# nmi_two_test: status 0
+END
+"""
+
+COMPLAINT = GOOD + """
+echo 'run: amd: the kernel complained: WARNING: x' >&2
+exit 125
+"""
+
+ROWS = ("plain-exit", "lone", "lone-irqs-off", "halted", "pair", "pair-irqs-off", "irq-behind",
+        "ten-in-handler", "ten-thousand")
+NEEDED = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1}
+
+
+def cost(ticks):
+    return "echo rows " + " ".join(ROWS) + "\n" + \
+        "".join(f"echo cost {row} ticks {ticks} exits 1 alike 30 of 32\n" for row in ROWS)
+
+
+class Compare(unittest.TestCase):
+    host = "amd"
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+        self.testing = self.root / "tools/testing"
+        self.records = self.root / "records"
+        self.records.mkdir()
+        (self.root / "build").mkdir()
+        for name in "harness", "hosts":
+            (self.testing / name).mkdir(parents=True)
+        (self.testing / "selftests/kvm/x86").mkdir(parents=True)
+        for name in "nmi_one_test", "nmi_two_test":
+            (self.testing / f"selftests/kvm/x86/{name}.c").touch()
+        for name in "compare", "other_l1.py", "suite.py", "tap.py":
+            shutil.copy(TESTING / "harness" / name, self.testing / "harness")
+        self.script("newest-kernel", "echo 6.12.9")
+        self.script("fetch-packages", "mkdir -p $1")
+        shutil.copytree(TESTING / "harness/comparison", self.testing / "harness/comparison")
+        (self.testing / "hosts/run").write_text(HOST)
+        (self.testing / "hosts/run").chmod(0o755)
+
+    def script(self, name, text):
+        script = self.root / "scripts" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
+
+    def compare(self, **records):
+        """From the beginning."""
+        shutil.rmtree(self.root / "build/6.1/compare", ignore_errors=True)
+        return self.go_on(**records)
+
+    def go_on(self, **records):
+        """Records by name with _ for the dots; those not given are good."""
+        for name, text in {"tests": GOOD, "stock_cost": cost(1000), "ours_cost": cost(400),
+                           "other_cost": cost(900), **records}.items():
+            (self.records / name.replace("_", ".")).write_text(text)
+        done = subprocess.run([self.testing / "harness/compare"], text=True, capture_output=True,
+                              env=os.environ | {"HOSTS": self.host, "KVER": "6.1"})
+        self.lines = done.stdout.splitlines()
+        self.said = done.stderr
+        self.json = json.loads((self.root / "build/compare.json").read_text())
+        return done.returncode
+
+    def marks(self, claim):
+        """What the row with this claim says in its columns, stock and ours."""
+        return self.all_marks(claim)[:2]
+
+    def all_marks(self, claim):
+        row = next(row for row in self.json["conformance"] if row["claim"] == claim)
+        return tuple(result["mark"] for result in row["results"].values())
+
+    def costs(self, row):
+        return next(entry for entry in self.json["cost"] if entry["row"] == row)
+
+    def test_good(self):
+        """two good modules are one row a case"""
+        self.assertEqual(self.compare(), 0)
+        self.assertEqual(self.marks("it comes once: not twice"), ("ok", "ok"))
+        self.assertIn("ok       ok       ok       an NMI comes", self.lines)
+        self.assertEqual(len(self.json["conformance"]), 4)
+
+    def test_stock_fails(self):
+        """what fails or skips on the distribution's module is shown, and no failure of ours"""
+        self.assertEqual(self.compare(stock_tests=OTHER), 0)
+        self.assertEqual(self.marks("an NMI comes"), ("FAIL", "ok"))
+        self.assertEqual(self.marks("it comes once: not twice"), ("skip", "ok"))
+        self.assertEqual(self.marks("it ends"), ("skip", "ok"))
+        self.assertIn("  1  no second one here", self.lines)
+        self.assertIn("  2  no NMIs", self.lines)
+
+    def test_ours_fails(self):
+        """what fails on ours is a failure"""
+        self.assertEqual(self.compare(ours_tests=OTHER), 1)
+        self.assertEqual(self.marks("an NMI comes"), ("ok", "FAIL"))
+
+    def test_crash(self):
+        """a host that crashes is a cell, and the other tests run in another boot"""
+        self.assertEqual(self.compare(stock_tests=CRASH), 0)
+        self.assertEqual(self.marks("an NMI comes"), ("FAIL", "ok"))
+        self.assertEqual(self.marks("it comes once: not twice"), ("FAIL", "ok"))
+        self.assertEqual(self.marks("it ends"), ("ok", "ok"))
+        self.assertIn("  1  crashed: the end", self.lines)
+
+    def test_complaint(self):
+        """a kernel that complained is a row of its own"""
+        self.assertEqual(self.compare(ours_tests=COMPLAINT), 1)
+        self.assertEqual(self.marks("it ends"), ("ok", "ok"))
+        self.assertEqual(self.marks("the host keeps running and its kernel does not complain"), ("ok", "FAIL"))
+
+    def test_dead(self):
+        """a host that says nothing at all fails every test, once"""
+        self.assertEqual(self.compare(stock_tests="exit 125"), 0)
+        self.assertEqual(self.marks("it ends"), ("FAIL", "ok"))
+        boots = (self.records / "boots").read_text()
+        self.assertEqual(boots.count("amd stock tests"), 1)
+
+    def test_cost(self):
+        """costs come with their ratio to the best of the others, and repeat to the byte"""
+        self.compare()
+        first = (self.root / "build/compare.json").read_bytes()
+        self.assertEqual(self.costs("lone")["ours"]["ticks"], 400)
+        self.assertRegex("\n".join(self.lines), r"two back to back.* 1 +1 +1 +1000 +900 +400 +0\.44")
+        self.compare()
+        self.assertEqual((self.root / "build/compare.json").read_bytes(), first)
+
+    def test_over_limit(self):
+        """ours may not cost more than its limit, of the best of the others"""
+        self.assertEqual(self.compare(ours_cost=cost(500)), 1)
+        self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["over limit"]], ["lone"])
+        self.assertEqual(self.compare(ours_cost=cost(905)), 1)
+        self.assertEqual(self.costs("plain-exit")["over limit"], "")
+        self.assertEqual(self.compare(ours_cost=cost(1005), other_cost=cost(2000)), 1)
+        self.assertEqual(self.costs("plain-exit")["over limit"], "")
+
+    def test_cost_crash(self):
+        """a row that takes the host down is marked, and the rows after it are measured"""
+        rest = "".join(f"echo cost {row} ticks 1000 exits 1 alike 9 of 9\n" for row in ROWS[2:])
+        crash = f"""case $* in *" {' '.join(ROWS[2:])}")
+            {rest}
+            exit
+        esac
+        echo rows {' '.join(ROWS)}
+        echo cost plain-exit ticks 1000 exits 1 alike 9 of 9
+        echo 'run: amd: hung, stopped' >&2
+        exit 125
+        """
+        self.assertEqual(self.compare(stock_cost=crash), 0)
+        self.assertEqual(self.costs("plain-exit")["stock"]["ticks"], 1000)
+        self.assertEqual(self.costs("lone")["stock"]["problem"], "hung, stopped")
+        self.assertEqual(self.costs("ten-thousand")["stock"]["ticks"], 1000)
+
+    def test_never(self):
+        """an NMI that never comes is no number, and no ratio"""
+        never = cost(1000).replace("cost lone ticks 1000 exits 1 alike 30 of 32", "cost lone never")
+        self.assertEqual(self.compare(stock_cost=never), 0)
+        self.assertEqual(self.costs("lone")["stock"]["problem"], "never")
+        self.assertRegex("\n".join(self.lines), r"into running code.* never +1 +1 +never +900 +400 +0\.44")
+
+    def test_soft_limit(self):
+        """soft vNMI has a limit of its own, also where the distribution never delivers"""
+        self.host = "intel-soft"
+        never = cost(1000).replace("cost pair-irqs-off ticks 1000 exits 1 alike 30 of 32", "cost pair-irqs-off never")
+        self.assertEqual(self.compare(stock_cost=never), 0)
+        slow = cost(400).replace("cost pair-irqs-off ticks 400", "cost pair-irqs-off ticks 4001")
+        self.assertEqual(self.compare(stock_cost=never, ours_cost=slow), 1)
+        self.assertIn("  MISSED: intel-soft, pair-irqs-off: at most 1.00 of the best's ticks "
+                      "and at most 4000 ticks (0.0001 s) (4001 ticks, wanted 4000)", self.lines)
+
+    def test_reason(self):
+        """a target that is missed for a stated reason is said, and is no failure"""
+        self.host = "intel-soft"
+        more = cost(400).replace("cost lone-irqs-off ticks 400", "cost lone-irqs-off ticks 950")
+        self.assertEqual(self.compare(ours_cost=more), 0)
+        self.assertRegex("\n".join(self.lines), r"missed, with a reason: intel-soft, lone-irqs-off: .*no window opens")
+
+    def test_vnmi_exits(self):
+        """vNMI may take no exit that the guest does not make itself"""
+        self.host = "amd-vnmi"
+        free = "echo rows " + " ".join(ROWS) + "\n" + "".join(
+            f"echo cost {row} ticks 400 exits {NEEDED.get(row, 0)} alike 9 of 9\n" for row in ROWS)
+        stock = free.replace("exits 0", "exits 1").replace("ticks 400", "ticks 1000")
+        self.assertEqual(self.compare(stock_cost=stock, ours_cost=free, other_cost=free), 0)
+        one = free.replace("cost lone ticks 400 exits 0", "cost lone ticks 400 exits 1")
+        self.assertEqual(self.compare(stock_cost=stock, ours_cost=one, other_cost=free), 1)
+        self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["over limit"]], ["lone"])
+
+    def test_repeats(self):
+        """figures that another boot does not repeat are shown, and fail"""
+        shaky = "pair=400; mkdir $(dirname $0)/first 2>/dev/null || pair=409\n" + \
+            cost(400).replace("cost pair ticks 400", "cost pair ticks $pair")
+        self.assertEqual(self.compare(ours_cost=shaky), 1)
+        self.assertIn("  MISSED: two boots give the same figures, those of amd-vnmi within 0.1%", self.lines)
+        self.assertRegex("\n".join(self.lines),
+                         "    amd, ours, pair: 4(00|09) ticks, 1 exit, then 4(09|00) ticks, 1 exit")
+        self.assertEqual([entry["row"] for entry in self.json["cost"] if entry["ours"]["again"]], ["pair"])
+
+    def test_nearly_repeats(self):
+        """one host in another need not repeat to the instruction, others have to"""
+        first, near, far, exits = (costs.Cost(1000, 1), costs.Cost(1001, 1), costs.Cost(1002, 1), costs.Cost(1000, 2))
+        for host, second, steady in (("amd-vnmi", near, True), ("amd-vnmi", far, False),
+                                     ("amd-vnmi", exits, False), ("amd", near, False), ("amd", first, True)):
+            with self.subTest(f"{host}, {second}"):
+                self.assertEqual(not costs.agreed(host, first, second).again, steady)
+
+    def test_best(self):
+        """the best of the others is what counts, whichever kernel it is, and never what has no figures"""
+        never = cost(1000).replace("cost lone ticks 1000 exits 1 alike 30 of 32", "cost lone never")
+        for stock, other, wanted in ((1000, 890, True), (890, 1000, True), (1000, 888, False), (888, 1000, False)):
+            with self.subTest(f"{stock}, {other}"):
+                self.compare(stock_cost=cost(stock), other_cost=cost(other))
+                self.assertEqual(not self.costs("lone")["over limit"], wanted)
+        self.compare(stock_cost=never, other_cost=cost(100))
+        self.assertEqual(self.costs("lone")["over limit"], "4.000 of the best's ticks, wanted 0.45")
+
+    def test_equal(self):
+        """one host in another is equal within what two boots of it differ by"""
+        for host, wanted in (("amd-vnmi", ""), ("amd", "1.001 of the best's ticks, wanted 1.00")):
+            modules = {module: {"halted": costs.Cost(ticks, 1)} for module, ticks in (("6.12", 10000), ("ours", 10009))}
+            with self.subTest(host):
+                self.assertEqual(costs.over_limit(host, "halted", modules), wanted)
+
+    def test_other_kernel(self):
+        """the distribution's 6.12 is a column of its own"""
+        self.assertEqual(self.compare(other_tests=OTHER, other_cost=cost(1)), 1)
+        self.assertEqual(self.all_marks("an NMI comes"), ("ok", "ok", "FAIL"))
+        self.assertEqual(self.costs("lone")["6.12"]["ticks"], 1)
+        self.assertEqual(self.json["kernels"], {"stock": "6.1", "ours": "6.1", "6.12": "6.12.9"})
+
+    def test_no_other_kernel(self):
+        """without a 6.12 the rest is compared, and why is said"""
+        self.script("newest-kernel", "echo 'newest-kernel: none there' >&2; exit 1")
+        self.assertEqual(self.compare(), 0)
+        self.assertEqual(self.all_marks("an NMI comes"), ("ok", "ok"))
+        self.assertIn("compare: no column for 6.12: newest-kernel: none there\n", self.said)
+        self.script("newest-kernel", "echo 6.12.9")
+        self.script("fetch-packages", "echo 'fetch-packages: no network' >&2; exit 1")
+        self.assertEqual(self.compare(), 0)
+        self.assertIn("compare: no column for 6.12: fetch-packages: no network\n", self.said)
+
+    def boots(self, start):
+        """How often a host booted whose line begins so, and the last such line."""
+        lines = [line for line in (self.records / "boots").read_text().splitlines() if line.startswith(start)]
+        return len(lines), lines[-1]
+
+    def boots_of(self, module):
+        return self.boots(f"amd {module} tests")[0], self.boots(f"amd {module} cost")[0]
+
+    def test_kept(self):
+        """what a module did is kept until the program or the module changes"""
+        self.compare(stock_tests=OTHER)
+        first = self.json
+        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((1, 2), (1, 2)))
+        self.go_on(stock_tests=OTHER)
+        self.assertEqual(self.json, first)
+        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((1, 2), (1, 2)))
+        program = self.root / "build/6.1/selftests/nmi_one_test"
+        program.parent.mkdir(parents=True)
+        program.write_text("new")
+        self.go_on(stock_tests=GOOD)
+        boots, last = self.boots("amd stock tests")
+        self.assertEqual((boots, "nmi_one_test" in last, "nmi_two_test" in last), (2, True, False))
+        self.assertEqual(self.marks("an NMI comes"), ("ok", "ok"))
+        (self.root / "build/6.1/kvm-amd.ko").write_text("new")
+        self.go_on()
+        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((2, 2), (3, 4)))
+
+    def test_not_kept(self):
+        """nothing is kept of a host that failed, of a failure of ours, or of figures that do not repeat"""
+        shaky = "pair=1400; mkdir $(dirname $0)/first 2>/dev/null || pair=1409\n" + \
+            cost(1400).replace("cost pair ticks 1400", "cost pair ticks $pair")
+        self.compare(stock_tests=COMPLAINT, stock_cost=shaky, ours_tests=OTHER)
+        self.assertEqual(self.go_on(stock_tests=GOOD, ours_tests=GOOD), 0)
+        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((2, 4), (2, 2)))
+        self.assertEqual(self.marks("the host keeps running and its kernel does not complain"), ("ok", "ok"))
+
+    def test_markdown(self):
+        """the short tables: how many fail where, and the costs"""
+        self.compare(stock_tests=OTHER)
+        text = (self.root / "build/compare.md").read_text().splitlines()
+        self.assertIn("| `amd` | 1 ok, **1 fail**, 2 skipped | 4 ok, **0 fail**, 0 skipped "
+                      "| 4 ok, **0 fail**, 0 skipped |", text)
+        self.assertIn("| failed of run | amd stock |", text)
+        self.assertIn("| nmi_one_test | 1 of 1 |", text)
+        self.assertIn("| two back to back: end of one handler to the next "
+                      "| 1000 (1), 900 (1) → 400 (1) **0.44** |", text)
+
+    def test_document(self):
+        """the page has a row for each claim on which modules differ, the claim first and ours last"""
+        self.compare(other_tests=OTHER)
+        page = (self.root / "build/compare.rst").read_text().splitlines()
+        row = page.index("   * - an NMI comes")
+        self.assertEqual(page[row + 1], "     - ✓ **✗** ✓")
+        row = page.index("   * - it comes once: not twice")
+        self.assertEqual(page[row + 1], "     - ✓ – ✓\\ :sup:`1`")
+        self.assertIn("1. no second one here", page)
+        self.assertTrue([line for line in page if "two back to back" in line and line.endswith("0.44")])
+
+    def test_alike(self):
+        """a program on which all modules agree is one line of the page, unless ours fails"""
+        self.compare()
+        page = (self.root / "build/compare.rst").read_text()
+        self.assertIn("   * - nmi\\_one\\_test\n     - 2\n", page)
+        self.assertNotIn("an NMI comes", page)
+        self.compare(stock_tests=OTHER, ours_tests=OTHER, other_tests=OTHER)
+        page = (self.root / "build/compare.rst").read_text()
+        self.assertIn("   * - an NMI comes\n     - **✗** **✗** **✗**\n", page)
+
+    def test_picture(self):
+        """the picture is well-formed, has a dot a row and rival, and shows what never comes and what is lost"""
+        slow = cost(400).replace("cost irq-behind ticks 400", "cost irq-behind ticks 950")
+        never = cost(1000).replace("cost pair ticks 1000 exits 1 alike 30 of 32", "cost pair never")
+        self.compare(ours_cost=slow, stock_cost=never)
+        picture = ElementTree.parse(self.root / "build/compare.svg").getroot()
+        dots = picture.findall("{*}circle")
+        legend, never = 2, 1
+        self.assertEqual(len(dots), 2 * 5 + legend - never)
+        self.assertEqual([dot.get("class") for dot in dots].count("loss"), 1)
+        texts = [text.text for text in picture.findall("{*}text")]
+        self.assertIn("never comes with stock", texts)
+        self.assertIn("1.06", texts)
+        self.compare(stock_cost=cost(1000).replace("cost pair ticks 1000 exits 1 alike 30 of 32", "cost pair never"),
+                     other_cost=cost(900).replace("cost pair ticks 900 exits 1 alike 30 of 32", "cost pair never"))
+        picture = (self.root / "build/compare.svg").read_text()
+        self.assertIn("never comes with the distribution&#x27;s", picture)
+
+
+if __name__ == "__main__":
+    unittest.main()
