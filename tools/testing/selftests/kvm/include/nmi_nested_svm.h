@@ -67,7 +67,7 @@ void l2_end(void);
 /* L2 programs; the labels are where NMIs are expected. */
 void l2_nop(void);		/* NOP, NOP */
 void l2_iret(void);		/* IRET to l2_open */
-void l2_stop_iret(void);	/* the same, stage STAGE_L2_IRET in front of the IRET */
+void l2_stop_iret(void);	/* the same, stage STAGE_L2_IRET before the IRET */
 void l2_bad_iret(void);		/* an IRET that faults, at l2_bad_iret_at */
 void l2_halt(void);		/* HLT */
 void l2_pushf(void);		/* PUSHF, its image to l2_pushed */

@@ -22,6 +22,10 @@ struct vmx_exit {
 
 void prepare_vmx_l2(void (*rip)(void));
 
+/* A VMCS of its own, which is the current one then, until L1 goes back to the first. */
+void prepare_second_vmx_l2(void (*rip)(void));
+void back_to_first_vmx_l2(void);
+
 /* Other pin-based controls from the next entry on. */
 void set_vmx_pin_controls(uint32_t pin_controls);
 

@@ -28,7 +28,7 @@ static inline enum nmi_source guest_nmi_came(void)
 	return from;
 }
 
-/* In the NMI handler, behind guest_nmi_came(): one that has to wait, if none does. */
+/* In the NMI handler, after guest_nmi_came(): one that has to wait, if none does. */
 void guest_send_nmi_to_self(void);
 
 static inline bool guest_all_nmis_came(void)

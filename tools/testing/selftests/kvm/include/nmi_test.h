@@ -43,9 +43,11 @@ fail_at(const char *file, int line, const char *fmt, ...);
 /*
  * For a case that needs more than the usual five seconds. A limit is given for a
  * machine that does nothing else; where its clock goes on while the machine does
- * something else, the case has more. NMI_TEST_PATIENCE in the environment is for
- * kernels that are slower: it multiplies all limits.
+ * something else, the case has more, and so it has while its guest takes events.
+ * NMI_TEST_PATIENCE in the environment is for kernels that are slower: it multiplies
+ * all limits.
  */
+#define CASE_SECONDS	5
 void limit_case(unsigned int seconds);
 
 /* NMI_TEST_LONG in the environment: what comes at random is to come many times. */
@@ -95,9 +97,15 @@ bool vendor_param(const char *name, char *value, size_t size);
 void require_window_with_irqs_off(void);
 
 /*
- * Without an NMI window nothing makes an exit at the end of an interrupt shadow,
- * unless it is an IRQ window. Soft vNMI looks again after some microseconds.
+ * Without an NMI window nothing makes an exit at the end of an interrupt shadow but
+ * the monitor trap flag or, with IRQs on, an IRQ window. Where the CPU has no such flag
+ * soft vNMI looks again after some microseconds.
  */
+bool shadow_tracked_by_timer(void);
+bool cpu_has_monitor_trap_flag(void);
+
+/* Of the vendor module: is the parameter Y? */
+bool param_is_yes(const char *name);
 void require_shadow_tracked(uint64_t rflags);
 
 /* For promises about the IRET itself, which only hardware keeps. */
@@ -121,6 +129,8 @@ void require_blocking_cleared_at_entry(void);
  */
 bool on_qemu_tcg(void);
 
+/* Time is there what is executed, and figures repeat. */
+bool on_bochs(void);
 bool on_bochs_2_7(void);
 
 /*
@@ -131,14 +141,17 @@ bool nmis_push_rf(void);
 uint64_t nmi_flags(uint64_t rflags);
 
 /*
+ * Bochs 3.0 pushes RF with an event whose delivery an EPT violation has cut in two,
+ * see guest_start. A CPU does not.
+ */
+bool cut_deliveries_push_rf(void);
+
+/*
  * A guest's breakpoint counts at the very instruction at which the guest is entered,
  * and an interrupt shadow for it. Before version 10 QEMU had neither.
  */
 bool breakpoints_armed_at_entry(void);
 bool shadow_survives_entry(void);
-
-/* Bochs, where time is what is executed and figures repeat. */
-bool tsc_counts_instructions(void);
 
 /* --- shared by guest and host ------------------------------------------ */
 
@@ -168,6 +181,7 @@ struct event_log {
 };
 
 extern struct event_log guest_log;
+extern uint64_t guest_tss;
 
 /* --- guest side --------------------------------------------------------- */
 
@@ -240,6 +254,9 @@ void set_gate(struct kvm_vcpu *vcpu, int vector, void *entry, enum gate gate,
 	      int ist);
 /* An entry of the GDT. */
 void set_descriptor(struct kvm_vcpu *vcpu, uint16_t selector, uint64_t value);
+/* Of two stacks that no delivery is the first to touch. */
+uint64_t guest_stack_top(int i);
+
 void set_ist(struct kvm_vcpu *vcpu, int ist, uint64_t stack_top);
 void set_rsp0(struct kvm_vcpu *vcpu, uint64_t stack_top);
 void set_rflags(struct kvm_vcpu *vcpu, uint64_t rflags);
@@ -278,7 +295,7 @@ void run_over_halt_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 /* From STAGE_READY to STAGE_END: an NMI at the first, perhaps one in its handler. */
 void run_through_handler(struct kvm_vcpu *vcpu, bool second_nmi);
 
-/* Finish the OUT of the stage just reported: RIP is then behind it. */
+/* Finish the OUT of the stage just reported: RIP is then after it. */
 void finish_stage(struct kvm_vcpu *vcpu);
 
 /* Unexpected end of KVM_RUN: say what and where, and fail. */
@@ -309,10 +326,11 @@ uint64_t exits_of(struct kvm_vcpu *vcpu);
 
 /*
  * The module's trace events in between; of the last one of a name ("kvm_nmi_inject: ")
- * the text from there on, "" if there is none. Skips where there is no tracing.
+ * the text from there on, "" if there is none, and how many there were. Skips where
+ * there is no tracing.
  */
 void trace_begin(void);
-void trace_end(const char *event, char *text, size_t size);
+unsigned int trace_end(const char *event, char *text, size_t size);
 
 /* To a file by which the kernel is told something. */
 void write_file(const char *path, const char *text);

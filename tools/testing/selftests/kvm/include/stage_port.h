@@ -19,6 +19,8 @@
 #define STAGE_EVENT32	0x100		/* + vector */
 #define STAGE_NESTED	0xbad		/* an NMI hit the NMI handler */
 
+#define GUEST_STACK_SIZE 4096		/* of guest_stacks, a page */
+
 #ifndef __ASSEMBLER__
 #include <linux/stringify.h>
 

@@ -3,16 +3,15 @@
  * Runs the cases of a test, each in a child, and speaks TAP about them.
  *
  * A case is presumed failed until its child exits with 0 after at least one
- * check. What the child printed follows as TAP comments, in front of its line.
+ * check. What the child printed follows as TAP comments, before its line.
  */
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "nmi_test.h"
+#include "nmi_events.h"
 
-#define CASE_SECONDS	5
 #define NO_CHECK	3	/* exit status of a case that checked nothing */
 
 /* How much slower than alone an emulated host may be, for what else its machine does. */
@@ -67,7 +66,7 @@ unsigned int patience(unsigned int seconds)
 
 	if (!times) {
 		times = given ? strtoul(given, NULL, 0) : 1;
-		if (!tsc_counts_instructions())
+		if (!on_bochs())
 			times *= SHARE;
 	}
 	return seconds * times;
@@ -87,18 +86,18 @@ static void on_alarm(int signal)
 
 void limit_case(unsigned int seconds)
 {
+	struct sigaction act = { .sa_handler = on_alarm };
+
+	sigaction(SIGALRM, &act, NULL);
 	alarm(patience(seconds));
 }
 
 static void __attribute__((noreturn)) child(const struct test_case *c, int out)
 {
-	struct sigaction act = { .sa_handler = on_alarm };
-
 	if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
 		_exit(KSFT_FAIL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	sigaction(SIGALRM, &act, NULL);
 	limit_case(CASE_SECONDS);
 
 	c->run();
@@ -199,4 +198,57 @@ int run_cases(const struct test_case *cases, unsigned int nr)
 	if (ksft_get_fail_cnt())
 		return KSFT_FAIL;
 	return ksft_get_xskip_cnt() == nr ? KSFT_SKIP : KSFT_PASS;
+}
+
+/* Prints what a guest has seen, for a comparison of hosts. */
+
+static bool wanted(void)
+{
+	return getenv("NMI_TEST_LOG");
+}
+
+/* On QEMU TCG a frame has RF or not, depending on who delivers the event. */
+uint64_t logged_flags(uint64_t rflags)
+{
+	return on_qemu_tcg() ? rflags & ~RFLAGS_RF : rflags;
+}
+
+void log_line(const char *fmt, ...)
+{
+	va_list args;
+
+	if (!wanted())
+		return;
+	printf("log: ");
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static void log_events(const struct event_log *log)
+{
+	static unsigned int nr_logged;
+
+	/* Guests may forget events: guest_warm_up(). */
+	if (log->nr < nr_logged)
+		nr_logged = 0;
+	for (; nr_logged < log->nr && nr_logged < EVENT_LOG_SIZE; nr_logged++) {
+		const struct event_regs *event = &log->event[nr_logged];
+
+		log_line("vector %lu error 0x%lx rip 0x%lx cs 0x%lx rflags 0x%lx rsp 0x%lx",
+			 event->vector, event->error, event->rip, event->cs,
+			 logged_flags(event->rflags), event->rsp);
+	}
+	if (log->nr > EVENT_LOG_SIZE)
+		log_line("%u events, %u of them NMIs", log->nr, log->nr_nmis);
+}
+
+void log_stage(struct kvm_vcpu *vcpu, uint32_t stage)
+{
+	if (!wanted())
+		return;
+	if (compat_has_pgd(vcpu->vm))
+		log_events(read_log(vcpu));
+	log_line("stage %u", stage);
 }

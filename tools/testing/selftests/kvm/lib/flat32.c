@@ -6,7 +6,7 @@
 #define CODE_SLOT	1
 #define PAGE		4096u
 
-#define IOMAP		0x68		/* right behind the TSS proper */
+#define IOMAP		0x68		/* right after the TSS proper */
 #define TSS_LIMIT	(IOMAP + STAGE_PORT / 8 + 1)
 
 extern char __start_guest32[], __stop_guest32[], flat32_start[];

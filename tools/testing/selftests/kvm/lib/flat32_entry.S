@@ -23,12 +23,14 @@ event32_iret_\vector:
 	.code32
 
 /*
- * An IRET into the function in EAX, for the reason guest_start has. The task
- * register is loaded here: QEMU TCG stops altogether at a privilege change with
- * the busy TSS that user space would have to load.
+ * Memory is touched and an IRET leads into the function in EAX, for the reasons
+ * guest_start has. The task register is loaded here: QEMU TCG stops altogether at a
+ * privilege change with the busy TSS that user space would have to load.
  */
 	.globl flat32_start
 flat32_start:
+	orb $0, 0x2000			/* LOW_IDT */
+	orb $0, 0x3000			/* LOW_TSS */
 	mov $0x18, %ecx			/* MAIN_TSS */
 	ltr %cx
 	pushf

@@ -49,9 +49,23 @@ event_end_\vector:
  *
  * Bochs 2.7 does not clear blocking at a VM entry that asks for none, so a vCPU
  * inherits it from the one that ran before, until its first IRET.
+ *
+ * What the delivery of an event touches, besides the stack and the GDT that the
+ * IRET uses, is touched before, to have the host map it: Bochs 3.0 saves RF=1 at an
+ * EPT violation during a delivery, where a CPU saves what the frame would hold
+ * (SDM 3C 28.3.3), and the frame that the second attempt pushes shows it.
  */
 	.globl guest_start
 guest_start:
+	sub $16, %rsp
+	sidt (%rsp)
+	mov 2(%rsp), %rdx
+	orb $0, (%rdx)
+	add $16, %rsp
+	mov guest_tss, %rdx
+	orb $0, (%rdx)
+	orb $0, guest_stacks + GUEST_STACK_SIZE - 1
+	orb $0, guest_stacks + 2 * GUEST_STACK_SIZE - 1
 	mov %rsp, %rcx
 	mov %ss, %edx
 	push %rdx

@@ -37,7 +37,7 @@ label l2_open
 label l2_open_2
 	jmp l2_end
 
-/* Reports stage STAGE_L2_IRET right in front of its IRET. */
+/* Reports stage STAGE_L2_IRET right before its IRET. */
 label l2_stop_iret
 	iret_frame %cs, l2_open
 	mov $STAGE_L2_IRET, %eax

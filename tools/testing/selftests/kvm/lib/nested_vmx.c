@@ -2,12 +2,12 @@
 /* The hypervisor of the nested VMX tests, see nmi_nested_vmx.h. */
 #include "nmi_nested_vmx.h"
 
-static struct vmx_pages *l1_vmx;
+static struct vmx_pages *l1_vmx, *second_vmx;
 static uint32_t l2_pin_controls;
 static bool l2_launched;
 static struct vmx_exit vmx_exits[NR_VMX_EXITS];
 static uint32_t nr_vmx_exits;
-static char l2_stack[4096] __aligned(16);
+static char l2_stack[4096] __aligned(16), second_stack[4096] __aligned(16);
 
 /* --- guest side --------------------------------------------------------- */
 
@@ -26,6 +26,20 @@ void prepare_vmx_l2(void (*rip)(void))
 	GUEST_ASSERT(load_vmcs(l1_vmx));
 	compat_prepare_vmcs(l1_vmx, rip, l2_stack + sizeof(l2_stack));
 	set_vmx_pin_controls(l2_pin_controls);
+}
+
+void prepare_second_vmx_l2(void (*rip)(void))
+{
+	GUEST_ASSERT(load_vmcs(second_vmx));
+	compat_prepare_vmcs(second_vmx, rip, second_stack + sizeof(second_stack));
+	set_vmx_pin_controls(l2_pin_controls);
+	l2_launched = false;
+}
+
+void back_to_first_vmx_l2(void)
+{
+	GUEST_ASSERT(!vmptrld(l1_vmx->vmcs_gpa));
+	l2_launched = true;
 }
 
 const struct vmx_exit *run_vmx_l2(void)
@@ -58,7 +72,10 @@ struct kvm_vcpu *create_vmx_l1(void (*l1)(void), uint32_t pin_controls,
 	vcpu_alloc_vmx(vcpu->vm, &gva);
 	l1_vmx = (struct vmx_pages *)gva;
 	l2_pin_controls = pin_controls;
+	vcpu_alloc_vmx(vcpu->vm, &gva);
+	second_vmx = (struct vmx_pages *)gva;
 	sync_global_to_guest(vcpu->vm, l1_vmx);
+	sync_global_to_guest(vcpu->vm, second_vmx);
 	sync_global_to_guest(vcpu->vm, l2_pin_controls);
 	return vcpu;
 }

@@ -101,7 +101,7 @@ static void sleep_and_adapt(const volatile uint64_t *on_its_way)
 
 /*
  * The case has time as long as NMIs come, however slow the machine is. The alarm
- * is for a receiver that hangs behind the last one.
+ * is for a receiver that hangs after the last one.
  */
 static void fail_if_lost(uint64_t sent)
 {
@@ -166,4 +166,44 @@ void end_sender(void)
 	pthread_join(sender_thread, NULL);
 	printf("%lu NMIs from the other vCPU, %lu from its own handler\n", *wanted, *own);
 	CHECK_EQ(read_log(receiver)->nr_nmis, *wanted + *own);
+}
+
+/* A vCPU that sleeps in HLT, which only another thread can wake. */
+
+#define LOOK_US		1000
+
+/* The state is the first letter after the name, which may hold anything. */
+static char state_of_first_thread(void)
+{
+	char text[256] = "", *end;
+	FILE *f = fopen("/proc/self/stat", "r");
+
+	TEST_ASSERT(f && fgets(text, sizeof(text), f), "/proc/self/stat");
+	fclose(f);
+	end = strrchr(text, ')');
+	return end ? end[2] : 0;
+}
+
+void wait_until_vcpu_sleeps(void)
+{
+	while (state_of_first_thread() != 'S')
+		usleep(LOOK_US);
+}
+
+static void *send_nmi_when_halted(void *vm)
+{
+	wait_until_vcpu_sleeps();
+	send_nmi_by_msi(vm, 0);
+	return NULL;
+}
+
+void run_over_halt_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
+		      const char *file, int line)
+{
+	pthread_t sender;
+
+	TEST_ASSERT(!pthread_create(&sender, NULL, send_nmi_when_halted, vcpu->vm),
+		    "no thread");
+	run_to_at(vcpu, stage, name, file, line);
+	pthread_join(sender, NULL);
 }

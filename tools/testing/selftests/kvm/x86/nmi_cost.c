@@ -14,7 +14,7 @@
  * ticks are time, and no two samples need be alike: N is then the middle as well.
  *
  * A sample is what passes between two RDTSCs of the guest, so that what user space
- * does is not in it. "End of the handler" is an RDTSC right in front of its IRET.
+ * does is not in it. "End of the handler" is an RDTSC right before its IRET.
  * The exits are those of the KVM_RUN around it, without the final one, by which
  * the guest reports, and without the host's own interrupts.
  */
@@ -71,7 +71,7 @@ asm(
 "	inc %r9d\n" START
 "	iretq\n"
 
-/* An IRQ waits behind the NMI: from the NMI handler to the IRQ's. */
+/* An IRQ waits after the NMI: from the NMI handler to the IRQ's. */
 "run_irq:" PREPARE READY
 "1:	cmp $2, %r9d\n" UNTIL("e", "1b")
 "	jmp run_irq\n"

@@ -393,7 +393,7 @@ static void injection_is_recorded(void)
 
 	nmi = nmi_nr(read_log(vcpu), 1);
 	snprintf(text, sizeof(text),
-		 "kvm_nmi_inject: vcpu 0 rip 0x%lx rsp 0x%lx rflags 0x%lx cpl 0 level L1",
+		 "kvm_nmi_inject: vcpu_id=0 level=1 rip=0x%lx rsp=0x%lx rflags=0x%lx cpl=0 again=",
 		 nmi->rip, nmi->rsp, nmi->rflags);
 	CHECK(!strncmp(event, text, strlen(text)), "the event is '%s', expected '%s'",
 	      event, text);

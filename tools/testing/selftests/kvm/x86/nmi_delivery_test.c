@@ -4,7 +4,7 @@
  * and its handler finds the interrupted context in its frame.
  *
  * The guest stops in an OUT; the host sends the NMI there, so the instruction
- * behind the OUT is the one that must not have run yet.
+ * after the OUT is the one that must not have run yet.
  *
  * A wrong implementation loses the NMI, delivers it twice, delivers it an
  * instruction late, or leaves traces of its own (TF, RF) in the frame.

@@ -117,7 +117,7 @@ static void held_back(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, expected[NR_STEPS - 1]);
 }
 
-/* Nobody steps, but the IRET and what is behind it are not for user space alone. */
+/* Nobody steps, but the IRET and what is after it are not for user space alone. */
 static void held_back_in_handler(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(on_event);
@@ -196,7 +196,7 @@ static const struct test_case cases[] = {
 	{ "steps over an interrupt shadow with an NMI waiting are one each", in_shadow },
 	{ "steps out of the NMI handler are the same with another NMI waiting", out_of_handler },
 	{ "with events held back the NMI comes when stepping ends", held_back },
-	{ "with events held back none comes behind the handler's IRET", held_back_in_handler },
+	{ "with events held back none comes after the handler's IRET", held_back_in_handler },
 };
 
 int main(void)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An NMI ends HLT, with IRQs on or off, and is delivered behind it.
+ * An NMI ends HLT, with IRQs on or off, and is delivered after it.
  *
  * KVM_NMI cannot reach a vCPU that is inside KVM_RUN. A signal therefore takes
  * the vCPU out of it first, and the state it left shows that it was halted; an
  * MSI in NMI mode, sent by a second thread, finds it asleep in the kernel.
  *
  * A wrong implementation leaves the vCPU asleep, delivers at the HLT instead of
- * behind it so that it is run again, or keeps the second of two.
+ * after it so that it is run again, or keeps the second of two.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -26,16 +26,31 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-extern char in_shadow[], after_shadow[], sti_hlt[], after_sti_hlt[];
+extern char before_sti[], in_shadow[], after_shadow[], sti_hlt[], after_sti_hlt[];
 
 static void guest_in_shadow(void)
 {
+	x2apic_enable();
 	guest_stage(STAGE_READY);
-	asm volatile("sti\n\t"
+	asm volatile("before_sti: sti\n\t"
 		     "sti_hlt: hlt\n\t"
 		     "after_sti_hlt: nop; cli\n\t"
 		     "in_shadow: nop\n\t"
 		     "after_shadow: nop; nop; cli" : : : "memory", "cc");
+	guest_stage(STAGE_END);
+}
+
+extern char before_sti_verw[], sti_verw[], verw_hlt[], after_verw_hlt[];
+static uint16_t selector;
+
+static void guest_verw(void)
+{
+	x2apic_enable();
+	guest_stage(STAGE_READY);
+	asm volatile("before_sti_verw: sti\n\t"
+		     "sti_verw: verw %0\n\t"
+		     "verw_hlt: hlt\n\t"
+		     "after_verw_hlt: nop; nop; cli" : "+m"(selector) : : "memory", "cc");
 	guest_stage(STAGE_END);
 }
 
@@ -186,20 +201,29 @@ static void blocked_by_thread(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 }
 
-/* An NMI waits, and the vCPU is in the shadow of an STI or of more. */
-static void check_waits_in(uint8_t shadow, char *rip, char *want)
+static struct kvm_vcpu *send_nmi_at(void (*guest_code)(void), char *rip, uint64_t rflags,
+				    uint8_t shadow)
 {
-	struct kvm_vcpu *vcpu = create_vm(guest_in_shadow, NULL);
+	struct kvm_vcpu *vcpu = create_vm(guest_code, NULL);
 	struct kvm_regs regs;
 
 	run_to(vcpu, STAGE_READY);
 	finish_stage(vcpu);
 	vcpu_regs_get(vcpu, &regs);
 	regs.rip = (uint64_t)rip;
-	regs.rflags |= RFLAGS_IF;
+	regs.rflags |= rflags;
 	vcpu_regs_set(vcpu, &regs);
-	put_in_shadow(vcpu, shadow);
+	if (shadow)
+		put_in_shadow(vcpu, shadow);
 	send_nmi(vcpu);
+	return vcpu;
+}
+
+/* An NMI waits, and the vCPU is in the shadow of an STI or of more. */
+static void check_waits_in(uint8_t shadow, char *rip, char *want)
+{
+	struct kvm_vcpu *vcpu = send_nmi_at(guest_in_shadow, rip, RFLAGS_IF, shadow);
+
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_log(vcpu)->nr, 1);
 	CHECK_EQ(nmi_nr(&guest_log, 1)->rip, (uint64_t)want);
@@ -208,6 +232,39 @@ static void check_waits_in(uint8_t shadow, char *rip, char *want)
 static void shadow_of_sti(void)
 {
 	check_waits_in(KVM_X86_SHADOW_INT_STI, sti_hlt, after_sti_hlt);
+}
+
+/* One comes before the HLT, so that it takes another to end it. */
+static void check_comes_before(void (*guest_code)(void), char *rip, uint64_t rflags,
+			       uint8_t shadow, char *want, char *behind)
+{
+	struct kvm_vcpu *vcpu = send_nmi_at(guest_code, rip, rflags, shadow);
+
+	run_over_halt(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr, 2);
+	CHECK_EQ(nmi_nr(&guest_log, 1)->rip, (uint64_t)want);
+	CHECK_EQ(nmi_nr(&guest_log, 2)->rip, (uint64_t)behind);
+}
+
+static void before_sti_and_hlt(void)
+{
+	check_comes_before(guest_in_shadow, before_sti, 0, 0, before_sti, after_sti_hlt);
+}
+
+static void before_sti_and_verw(void)
+{
+	check_comes_before(guest_verw, before_sti_verw, 0, 0, before_sti_verw, after_verw_hlt);
+}
+
+static void between_sti_and_verw(void)
+{
+	check_comes_before(guest_verw, sti_verw, RFLAGS_IF, KVM_X86_SHADOW_INT_STI, verw_hlt,
+			   after_verw_hlt);
+}
+
+static void between_verw_and_hlt(void)
+{
+	check_comes_before(guest_verw, verw_hlt, RFLAGS_IF, 0, verw_hlt, after_verw_hlt);
 }
 
 static void both_shadows(void)
@@ -221,8 +278,12 @@ static const struct test_case cases[] = {
 	{ "KVM_NMI ends HLT with IRQs off", ioctl_irqs_off },
 	{ "an NMI from another thread ends HLT with IRQs on", thread_irqs_on },
 	{ "an NMI from another thread ends HLT with IRQs off", thread_irqs_off },
-	{ "two NMIs sent to a halted vCPU both come behind the HLT", two_at_once },
+	{ "two NMIs sent to a halted vCPU both come after the HLT", two_at_once },
 	{ "an NMI that waits in the shadow of STI comes after the HLT there", shadow_of_sti },
+	{ "STI, HLT: an NMI that comes before the STI does not end the HLT", before_sti_and_hlt },
+	{ "STI, VERW, HLT: nor does one that comes before the STI", before_sti_and_verw },
+	{ "STI, VERW, HLT: nor does one that waits in the shadow of STI", between_sti_and_verw },
+	{ "STI, VERW, HLT: nor does one that comes after VERW", between_verw_and_hlt },
 	{ "user space asks for the shadows of STI and MOV SS: the NMI comes one instruction later",
 	  both_shadows },
 	{ "KVM_NMI does not end a HLT in an NMI handler", blocked_by_ioctl },

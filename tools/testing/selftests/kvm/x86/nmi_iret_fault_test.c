@@ -277,7 +277,7 @@ static const struct test_case cases[] = {
 	{ "it opens the window at the #GP handler's first instruction", gp_at_iret_opens },
 	{ "the #GP frame shows the handler's own flags", gp_frame },
 	{ "an IRET that takes #PF returns when it runs again", pf_at_iret },
-	{ "an IRQ that comes in front of the IRET keeps NMIs blocked", irq_in_front },
+	{ "an IRQ that comes before the IRET keeps NMIs blocked", irq_in_front },
 	{ "so does user space that takes the vCPU elsewhere", moved_away },
 };
 

@@ -14,7 +14,7 @@
  */
 #include "nmi_events.h"
 
-#define INSN_SIZE	3	/* of those behind guest_stop_next */
+#define INSN_SIZE	3	/* of those after guest_stop_next */
 #define NR_STEPS	3
 
 static uint64_t frame_flags;	/* to add to what the first NMI's IRET pops */
@@ -73,7 +73,7 @@ static void on_event(struct event_regs *regs)
 		read_dr6();
 }
 
-/* An NMI handler that steps its own IRET and nothing in front of it. */
+/* An NMI handler that steps its own IRET and nothing before it. */
 extern char step_own_iret[];
 asm(".pushsection .text\n"
 	"step_own_iret:\n"
@@ -155,7 +155,7 @@ static void own_iret_stepped_alone(void)
 	check_dr6(1, DR6_NONE | DR6_BS);
 }
 
-/* A trap comes in front of the NMI that is due at the same boundary. */
+/* A trap comes before the NMI that is due at the same boundary. */
 static void own_iret_stepped(void)
 {
 	struct kvm_vcpu *vcpu = run_with(step_own_iret, true);
@@ -206,7 +206,7 @@ static void old_hit_is_kept(void)
 }
 
 /*
- * A CPU takes the second NMI in front of the breakpoint, Bochs behind it. What
+ * A CPU takes the second NMI before the breakpoint, Bochs after it. What
  * matters is that the step over IRET costs the guest none and adds none.
  */
 static void breakpoint_behind_iret(void)

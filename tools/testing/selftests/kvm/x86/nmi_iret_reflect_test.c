@@ -15,7 +15,7 @@
 #include "nmi_events.h"
 
 #define DF_VECTOR	8
-#define ABSENT_CODE	0x38	/* behind all that the library puts there */
+#define ABSENT_CODE	0x38	/* after all that the library puts there */
 #define BAD_SELECTOR	0xfff8
 #define NOT_CANONICAL	0x8000000000000000ul
 #define END_OF_CANONICAL 0x800000000000ul
@@ -56,7 +56,7 @@ static void on_event(struct event_regs *regs)
 	put_bad(&regs->ss, bad.ss);
 }
 
-/* An NMI handler whose IRET has its frame behind the page with its flags. */
+/* An NMI handler whose IRET has its frame after the page with its flags. */
 extern char bad_iret_entry[], bad_iret[];
 asm(".pushsection .text\n"
 	"bad_iret_entry:\n"

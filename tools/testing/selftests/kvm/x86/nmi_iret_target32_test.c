@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * In a 32-bit guest a second NMI comes right behind the first handler's IRET as
+ * In a 32-bit guest a second NMI comes right after the first handler's IRET as
  * well, be that to virtual-8086 mode, to user mode or to a stack of 16 bits.
  *
  * The guest is brought to its target and stops there. The frames of both NMIs

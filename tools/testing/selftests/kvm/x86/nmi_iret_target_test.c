@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A second NMI comes right behind the first handler's IRET, wherever that leads:
+ * A second NMI comes right after the first handler's IRET, wherever that leads:
  * to the IRET itself, to user mode, to code of another size.
  *
  * The first NMI's handler stops, the host sends the second NMI, and the handler
@@ -14,7 +14,7 @@
 #include "nmi_pages.h"
 #include "nmi_user_mode.h"
 
-/* In the GDT, behind the segments of user mode. */
+/* In the GDT, after the segments of user mode. */
 #define CODE32		0x38
 #define CODE16		0x40
 #define DATA16		0x48
@@ -104,7 +104,7 @@ static void check_target(struct kvm_vcpu *vcpu)
 static void aim_at_user_mode(struct kvm_vcpu *vcpu, uint64_t rflags)
 {
 	memcpy(map_user_page(vcpu, USER_PAGE), low_target, target_end - low_target);
-	set_rsp0(vcpu, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	set_rsp0(vcpu, guest_stack_top(0));
 
 	target = (struct event_regs) {
 		.rip = USER_PAGE, .cs = USER_CS, .ss = USER_SS,
@@ -122,7 +122,7 @@ static void user_mode(void)
 }
 
 /*
- * A CPU traps behind the first instruction in user mode, Bochs in front of it.
+ * A CPU traps after the first instruction in user mode, Bochs before it.
  * Where it does for a lone NMI it has to for two.
  */
 static uint64_t first_step_of_user_mode(bool second_nmi)

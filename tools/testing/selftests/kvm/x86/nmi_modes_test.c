@@ -4,7 +4,7 @@
  * without paging.
  *
  * The guest is a few instructions in bare memory. It stops in an OUT, where the
- * host sends NMIs; the handler writes frame and BX behind the interrupt table.
+ * host sends NMIs; the handler writes frame and BX after the interrupt table.
  *
  * A wrong implementation takes the 16-bit IRET for something else than the end
  * of the handler (it is emulated where the CPU cannot run real mode), or looks
@@ -37,13 +37,14 @@ extern char real_code[], real_next[], real_after_hlt[], real_handler[], real_end
 extern char real_prefix[];
 extern char flat_code[], flat_next[], flat_after_hlt[], flat_handler[], flat_end[];
 
-/* The IRET at the start of each is for Bochs, see guest_start. */
+/* What comes before READY is for Bochs, see guest_start. */
 asm(".pushsection .rodata\n"
     ".code16\n"
     "real_code:\n"
     "	xor %ax, %ax; mov %ax, %ds; mov %ax, %ss\n"
     "	pushf; push %cs; push $(1f - real_code); iret\n"
-    "1:	xor %bx, %bx\n"
+    "1:	orb $0, 0\n"			/* the vectors */
+    "	xor %bx, %bx\n"
     ASM_STAGE(STAGE_READY)
     "real_next:\n"
     "	inc %bx; inc %bx; inc %bx\n"
@@ -72,7 +73,8 @@ asm(".pushsection .rodata\n"
     ".code32\n"
     "flat_code:\n"
     "	pushf; push %cs; push $(1f - flat_code + " STR(CODE) "); iret\n"
-    "1:	xor %ebx, %ebx\n"
+    "1:	orb $0, " STR(IDT) "\n"
+    "	xor %ebx, %ebx\n"
     ASM_STAGE(STAGE_READY)
     "flat_next:\n"
     "	inc %ebx; inc %ebx; inc %ebx\n"
@@ -299,7 +301,7 @@ static void flat_hlt(void)
 static const struct test_case cases[] = {
 	{ "real mode: an NMI comes once, before the next instruction", real_once },
 	{ "real mode: a second NMI comes right after the first one's IRET", real_second },
-	{ "real mode: so it does behind an IRET that KVM emulates", real_emulated },
+	{ "real mode: so it does after an IRET that KVM emulates", real_emulated },
 	{ "real mode: an NMI ends HLT", real_hlt },
 	{ "big real mode: an NMI comes once, before the next instruction", big_real_once },
 	{ "big real mode: a second NMI comes right after the first one's IRET", big_real_second },

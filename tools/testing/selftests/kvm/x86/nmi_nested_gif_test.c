@@ -15,7 +15,6 @@
 #include "nmi_nested_svm.h"
 #include "nmi_smm.h"
 
-enum { STAGE_SMM = STAGE_OWN + 1 };
 #define STAGE_GIF_CLEAR		5
 _Static_assert(STAGE_GIF_CLEAR == STAGE_OWN, "as below");
 
@@ -45,17 +44,6 @@ asm(".pushsection .text\n"
     "	jmp l2_end\n"
     ".popsection");
 
-extern char gif_smm_code[], gif_smm_code_end[];
-asm(".pushsection .rodata\n"
-    ".code16\n"
-    "gif_smm_code:\n"
-    ASM_STAGE(6)
-    "	rsm\n"
-    "gif_smm_code_end:\n"
-    ".code64\n"
-    ".popsection\n");
-_Static_assert(STAGE_SMM == 6, "as above");
-
 static void l1(void)
 {
 	prepare_l2();
@@ -70,7 +58,7 @@ static struct kvm_vcpu *run_to_gif_clear(uint32_t int_ctl)
 	const struct l2_start start = { .rip = gif_stop, .int_ctl = int_ctl };
 	struct kvm_vcpu *vcpu = create_l1(l1, &start, NULL);
 
-	set_smi_handler(vcpu, gif_smm_code, gif_smm_code_end);
+	set_stop_in_smm(vcpu);
 	run_to(vcpu, STAGE_GIF_CLEAR);
 	return vcpu;
 }

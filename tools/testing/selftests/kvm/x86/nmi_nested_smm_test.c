@@ -13,16 +13,6 @@
 #include "nmi_smm.h"
 
 enum { STAGE_L1 = STAGE_OWN };
-#define STAGE_SMM	6
-
-extern char smm_code[], smm_code_end[];
-asm(".pushsection .rodata\n"
-    ".code16\n"
-    "smm_code:" ASM_STAGE(STAGE_SMM)
-    "rsm\n"
-    "smm_code_end:\n"
-    ".code64\n"
-    ".popsection\n");
 
 static void l1(void)
 {
@@ -44,7 +34,7 @@ static struct kvm_vcpu *run_to_l1(void)
 	};
 	struct kvm_vcpu *vcpu = create_l1(l1, &start, NULL);
 
-	set_smi_handler(vcpu, smm_code, smm_code_end);
+	set_stop_in_smm(vcpu);
 	run_to(vcpu, STAGE_L1);
 	return vcpu;
 }

@@ -128,9 +128,11 @@ static void check_iret(uint32_t int_ctl)
 
 	/* Where there are these two, VMLOAD and VMSAVE of L2 do not exit. */
 	vmcb12 = (struct vmcb *)l2_state.state.data.svm[0].vmcb12;
-	vmcb12->control.nested_ctl |= SVM_NESTED_CTL_NP_ENABLE;
-	vmcb12->control.nested_cr3 = sregs.cr3;
-	vmcb12->control.virt_ext |= VIRTUAL_VMLOAD_VMSAVE_ENABLE_MASK;
+	if (kvm_cpu_has(X86_FEATURE_NPT)) {
+		vmcb12->control.nested_ctl |= SVM_NESTED_CTL_NP_ENABLE;
+		vmcb12->control.nested_cr3 = sregs.cr3;
+		vmcb12->control.virt_ext |= VIRTUAL_VMLOAD_VMSAVE_ENABLE_MASK;
+	}
 	set_nested(vcpu, &l2_state);
 	CHECK_EQ(masked(vcpu), 1);
 	set_nested(vcpu, &l1_state);
@@ -195,7 +197,7 @@ static void masked_since(void)
 	const struct l2_start start = {
 		.rip = l2_stop_iret, .int_ctl = V_NMI_ENABLE | V_NMI_MASK,
 	};
-	const char *heading = "kvm_nmi_unblock: vcpu 0 level L2 open again after ";
+	const char *heading = "kvm_nmi_unblock: vcpu_id=0 level=2 blocked_ns=";
 	uint64_t begin = now_ns(), ns;
 	struct kvm_vcpu *vcpu;
 	char event[512];

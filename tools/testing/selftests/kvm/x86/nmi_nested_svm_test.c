@@ -172,7 +172,7 @@ static void aborted_injection_is_over(void)
 
 static const struct test_case cases[] = {
 	{ "an NMI that L1 intercepts ends L2 and stays pending", intercepted },
-	{ "L1 takes it behind its STGI", taken_with_gif },
+	{ "L1 takes it after its STGI", taken_with_gif },
 	{ "an NMI that L1 does not intercept goes to L2's handler", not_intercepted },
 	{ "a second one waits for the IRET in L2", second_waits_in_l2 },
 	{ "L2 takes an NMI that L1 injects at its first instruction", injected_by_l1 },

@@ -46,6 +46,45 @@ static void l1_is_blocked(void)
 	guest_stage(STAGE_END);
 }
 
+/* Leave L2's handler of the first NMI for L1, for good. */
+static void first_nmi_vmcall(struct event_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	guest_log.in_nmi = 0;
+	vmcall();
+}
+
+#define BAD_CS	0xfff8
+#define FAULT_WITH_ERROR 0x80000b00	/* valid, an exception, with an error code */
+#define NMI_UNBLOCKING_IRET 0x1000
+
+/* Inject, intercept the #GP of the handler's IRET, give it to L2 with the window open. */
+static void l1_reflects_fault(void)
+{
+	prepare_vmx_l2(l2);
+	vmwrite(GUEST_GDTR_LIMIT, 0x7f);
+	vmwrite(EXCEPTION_BITMAP, 1u << GP_VECTOR);
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, INTR_INFO_NMI);
+	run_vmx_l2();
+	guest_stage(STAGE_L1);
+
+	vmwrite(EXCEPTION_BITMAP, 0);
+	vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, BAD_CS);
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, FAULT_WITH_ERROR | GP_VECTOR);
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+		vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_NMI_WINDOW_EXITING);
+	run_vmx_l2();
+	guest_stage(STAGE_END);
+}
+
+static void return_nowhere(struct event_regs *regs)
+{
+	if (regs->vector == NMI_VECTOR)
+		regs->cs = BAD_CS;
+}
+
 /* Inject, be called from the handler, ask for the window, inject again. */
 static void l1_injects(void)
 {
@@ -73,6 +112,7 @@ static void on_nmi_vmcall(struct event_regs *regs)
 #define INTR_INFO_IRQ	(0x80000000 | IRQ_VECTOR)
 #define VIRTUAL_NMIS	(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS)
 #define ACTIVITY_HLT	1
+#define FAILED_ENTRY	(EXIT_REASON_INVALID_STATE | 1u << 31)
 
 static uint32_t pin_controls;
 static bool window, irq, bit3;
@@ -122,6 +162,51 @@ static void l1_runs_halting_l2(void)
 	guest_stage(STAGE_END);
 }
 
+void second_l2(void);
+asm("second_l2: nop; vmcall");
+
+/* An NMI makes the first L2 exit, the second has a window; then without. */
+static void l1_runs_two(void)
+{
+	prepare_vmx_l2(l2);
+	run_vmx_l2();
+	guest_stage(STAGE_L1);
+	prepare_second_vmx_l2(second_l2);
+	add_window();
+	run_vmx_l2();
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) &
+					   ~CPU_BASED_NMI_WINDOW_EXITING);
+	run_vmx_l2();
+	back_to_first_vmx_l2();
+	run_vmx_l2();
+	guest_stage(STAGE_END);
+}
+
+static void l1_is_interrupted(void)
+{
+	prepare_vmx_l2(l2);
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_irqs_on();
+	guest_irqs_off();
+	guest_stage(STAGE_END);
+}
+
+/* With a limit that no GDT has: nested VMX leaves it to the CPU to see that. */
+#define NO_GDT_LIMIT	0x10000
+
+static uint32_t gdt_limit;
+
+static void on_nmi_enters(struct event_regs *regs)
+{
+	if (guest_log.nr_nmis > 1)
+		return;
+	guest_stage(STAGE_HANDLER);
+	if (gdt_limit)
+		vmwrite(GUEST_GDTR_LIMIT, gdt_limit);
+	run_vmx_l2();
+	guest_stage(STAGE_HANDLER_END);
+}
+
 /* --- host --- */
 
 static void intercepted(void)
@@ -156,6 +241,37 @@ static void exit_blocks_l1(void)
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 }
 
+/* Both are there when L2 is entered: one makes it exit, the other is for L1's IRET. */
+static void second_after_exit(void)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_is_blocked, PIN_BASED_NMI_EXITING, NULL);
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L1);
+	CHECK_EQ(read_vmx_exits(vcpu, 1)[0].reason, EXIT_REASON_EXCEPTION_NMI);
+	run_to(vcpu, STAGE_L1);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 0);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
+static void waits_while_l2_exits(void)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_is_blocked, 0, first_nmi_vmcall);
+
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L1);
+	CHECK_EQ(read_vmx_exits(vcpu, 1)[0].reason, EXIT_REASON_VMCALL);
+	run_to(vcpu, STAGE_L1);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+}
+
 static void not_intercepted(void)
 {
 	struct kvm_vcpu *vcpu = create_vmx_l1(l1_runs_l2, 0, NULL);
@@ -178,6 +294,26 @@ static void second_waits_in_l2(void)
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
 	check_nmis_at_stop(vcpu, 2);
+}
+
+/* The IRET has ended L2's blocking before it faults. (SDM, "Information for VM Exits") */
+static void iret_faults_to_l1(void)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_reflects_fault,
+					      PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
+					      return_nowhere);
+	const struct vmx_exit *exit;
+
+	run_to(vcpu, STAGE_L1);
+	exit = read_vmx_exits(vcpu, 1);
+	CHECK_EQ(exit[0].reason, EXIT_REASON_EXCEPTION_NMI);
+	CHECK_EQ(exit[0].intr_info & ~NMI_UNBLOCKING_IRET, FAULT_WITH_ERROR | GP_VECTOR);
+	CHECK_EQ(exit[0].interruptibility, 0);
+
+	run_to(vcpu, STAGE_END);
+	exit = read_vmx_exits(vcpu, 2);
+	CHECK_EQ(exit[1].reason, EXIT_REASON_NMI_WINDOW);
+	CHECK_EQ(exit[1].rip, (uint64_t)event_entry_13);
 }
 
 static void injected_by_l1(void)
@@ -203,7 +339,7 @@ static void injected_by_l1(void)
 	CHECK_EQ(nmi_nr(log, 2)->rip, (uint64_t)l2);
 }
 
-/* The NMI that waits is behind the event with which L2 is entered. */
+/* The NMI that waits is after the event with which L2 is entered. */
 static void check_entered_with_nmi(uint32_t controls, bool with_window, bool with_irq,
 				   uint64_t reason, char *rip)
 {
@@ -259,6 +395,124 @@ static void exit_after_irq_virtual(void)
 static void nmi_after_irq(void)
 {
 	check_entered_with_nmi(0, false, true, EXIT_REASON_MSR_WRITE, event_entry_0x60);
+}
+
+/*
+ * A second NMI that comes to L1 after the first exit has to wait; L1 takes it after
+ * the exit for the window, for the entry before that has opened NMIs.
+ */
+static void check_two(bool second_nmi)
+{
+	const struct vmx_exit *exit;
+	struct kvm_vcpu *vcpu;
+
+	require_blocking_cleared_at_entry();
+	vcpu = create_vmx_l1(l1_runs_two, VIRTUAL_NMIS, NULL);
+	run_to(vcpu, STAGE_L2);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L1);
+	if (second_nmi)
+		send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+
+	exit = read_vmx_exits(vcpu, 4);
+	CHECK_EQ(exit[0].reason, EXIT_REASON_EXCEPTION_NMI);
+	CHECK_EQ(exit[0].rip, (uint64_t)guest_stop_next);
+	CHECK_EQ(exit[1].reason, EXIT_REASON_NMI_WINDOW);
+	CHECK_EQ(exit[1].rip, (uint64_t)second_l2);
+	CHECK_EQ(exit[2].reason, EXIT_REASON_VMCALL);
+	CHECK_EQ(exit[3].reason, EXIT_REASON_VMCALL);
+	CHECK_EQ(read_log(vcpu)->nr, second_nmi);
+}
+
+static void window_of_other_vmcs(void)
+{
+	check_two(false);
+}
+
+static void window_of_other_vmcs_before_nmi(void)
+{
+	check_two(true);
+}
+
+static struct kvm_vcpu *run_to_entering_handler(uint32_t limit)
+{
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1_is_interrupted, 0, on_nmi_enters);
+
+	gdt_limit = limit;
+	sync_global_to_guest(vcpu->vm, gdt_limit);
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	return vcpu;
+}
+
+static void failed_entry(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_window_with_irqs_off();
+	vcpu = run_to_entering_handler(NO_GDT_LIMIT);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_vmx_exits(vcpu, 1)[0].reason, FAILED_ENTRY);
+	check_nmis_at_stop(vcpu, 2);
+}
+
+/* The events say of L1's blocking what the entry makes of it. */
+static void failed_entry_reports_nothing(void)
+{
+	struct kvm_vcpu *vcpu;
+	char event[512];
+
+	trace_begin();
+	vcpu = run_to_entering_handler(NO_GDT_LIMIT);
+	run_to(vcpu, STAGE_HANDLER_END);
+	trace_end("kvm_nmi_unblock: ", event, sizeof(event));
+	CHECK_EQ(read_vmx_exits(vcpu, 1)[0].reason, FAILED_ENTRY);
+	CHECK(!event[0], "%s", event);
+}
+
+static void entry_reports_opening(void)
+{
+	struct kvm_vcpu *vcpu;
+	char event[512];
+
+	trace_begin();
+	vcpu = run_to_entering_handler(0);
+	run_to(vcpu, STAGE_L2);
+	trace_end("kvm_nmi_unblock: ", event, sizeof(event));
+	CHECK(strstr(event, "state-restored"), "the last event is '%s'", event);
+}
+
+/* L1 goes on later, and its blocking has not ended for a second time then. */
+static void opening_is_reported_once(void)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned int nr;
+	char event[512];
+
+	trace_begin();
+	vcpu = run_to_entering_handler(0);
+	run_to(vcpu, STAGE_L2);
+	run_to(vcpu, STAGE_HANDLER_END);
+	nr = trace_end("kvm_nmi_unblock: ", event, sizeof(event));
+	CHECK(nr == 1, "%u events, the last one is '%s'", nr, event);
+}
+
+/* What L2's IRET ends there never was blocking of the vCPU's own NMIs. */
+static void l1_injection_reports_nothing(void)
+{
+	struct kvm_vcpu *vcpu;
+	char event[512];
+
+	trace_begin();
+	vcpu = create_vmx_l1(l1_injects, PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
+			     on_nmi_vmcall);
+	run_to(vcpu, STAGE_END);
+	trace_end("kvm_nmi_unblock: ", event, sizeof(event));
+	CHECK(!event[0], "%s", event);
 }
 
 /* --- L2 in HLT --- */
@@ -355,6 +609,8 @@ static void hlt_blocked_exiting(void)
 static const struct test_case cases[] = {
 	{ "an NMI that L1 intercepts ends L2 and reaches no handler", intercepted },
 	{ "such an exit blocks NMIs for L1 until its IRET", exit_blocks_l1 },
+	{ "of two NMIs that come at once one makes L2 exit, one is for L1's IRET", second_after_exit },
+	{ "an NMI that waits while L2 exits out of its handler comes in L1", waits_while_l2_exits },
 	{ "an NMI that L1 does not intercept goes to L2's handler", not_intercepted },
 	{ "a second one waits for the IRET in L2", second_waits_in_l2 },
 	{ "the NMI window makes L2 exit before an NMI does", window_before_nmi },
@@ -368,6 +624,18 @@ static const struct test_case cases[] = {
 	{ "an NMI exit out of the HLT of an L2 with virtual NMIs says so, too", hlt_virtual },
 	{ "L2's HLT goes on when an NMI comes that is blocked", hlt_blocked_neither },
 	{ "L2's HLT goes on when an NMI exit is blocked", hlt_blocked_exiting },
+	{ "after an NMI exit of one L2 the NMI window of another opens at once", window_of_other_vmcs },
+	{ "so it does before an NMI that waits, which then comes in L1",
+	  window_of_other_vmcs_before_nmi },
+	{ "an entry that fails in L1's handler leaves L1 blocked until its IRET, and no longer",
+	  failed_entry },
+	{ "an entry of L2 that fails in L1's handler reports no end of blocking",
+	  failed_entry_reports_nothing },
+	{ "an entry of L2 that ends L1's blocking reports it", entry_reports_opening },
+	{ "and nothing reports it once more", opening_is_reported_once },
+	{ "L2's IRET from an NMI that L1 injects ends no blocking of the vCPU",
+	  l1_injection_reports_nothing },
+	{ "an IRET of L2 whose fault L1 intercepts has ended L2's blocking", iret_faults_to_l1 },
 	{ "L1 injects an NMI, gets the window exit at L2's IRET, injects another", injected_by_l1 },
 };
 

@@ -19,7 +19,7 @@ _Static_assert(STAGE_L2_HANDLER == STAGE_OWN + 1, "as below");
 
 #define STR(x)	__stringify(x)
 
-/* L2: an IRET with the prefix in front of it, then the target; and a handler. */
+/* L2: an IRET with the prefix before it, then the target; and a handler. */
 extern char real_code[], real_open[], real_handler[], real_handler_stops[], real_end[];
 asm(".pushsection .rodata\n"
     ".code16\n"

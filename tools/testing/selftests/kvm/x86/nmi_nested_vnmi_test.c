@@ -51,7 +51,7 @@ static void on_event(struct event_regs *regs)
 		guest_stage(STAGE_EVENT);
 
 	if (regs->vector == 13) {
-		/* Mend the frame of the IRET that faulted and go on behind it. */
+		/* Mend the frame of the IRET that faulted and go on after it. */
 		regs->rip = (uint64_t)l2_open;
 	} else if (regs->vector == 6) {
 		regs->rip = (uint64_t)l2_nop_2;
@@ -239,15 +239,15 @@ static const struct test_case cases[] = {
 	{ "no bit set, IRET: none is set", iret_nothing },
 	{ "masked, IRET: unmasked", iret },
 	{ "pending and masked, IRET: taken at its target", iret_pending },
-	{ "pending, IRET: taken in front of it", iret_unmasked },
+	{ "pending, IRET: taken before it", iret_unmasked },
 	{ "masked, IRET faults: masked in the fault's handler", fault },
-	{ "pending and masked, IRET faults: taken behind the fault's IRET", fault_pending },
+	{ "pending and masked, IRET faults: taken after the fault's IRET", fault_pending },
 	{ "unmasked, IRET faults: unmasked", fault_unmasked },
-	{ "pending, IRET faults: taken in front of it all", fault_pending_unmasked },
+	{ "pending, IRET faults: taken before it all", fault_pending_unmasked },
 	{ "an NMI is injected: masked", inject },
-	{ "pending, an NMI is injected: taken behind its IRET", inject_pending },
+	{ "pending, an NMI is injected: taken after its IRET", inject_pending },
 	{ "masked, an NMI is injected: delivered all the same", inject_masked },
-	{ "pending and masked, an NMI is injected: taken behind its IRET", inject_pending_masked },
+	{ "pending and masked, an NMI is injected: taken after its IRET", inject_pending_masked },
 	{ "pending, an exception is injected: taken at its handler", exception_pending },
 	{ "pending, an interrupt is injected: taken at its handler", irq_pending },
 	{ "pending and masked, an exception is injected: its IRET unmasks", exception_pending_masked },
@@ -256,15 +256,15 @@ static const struct test_case cases[] = {
 	{ "an exception is injected: unmasked", exception },
 	{ "in a shadow: no bit is set", shadow_nothing },
 	{ "masked, in a shadow: stays so", shadow_only_masked },
-	{ "pending, in a shadow: taken behind it", shadow },
+	{ "pending, in a shadow: taken after it", shadow },
 	{ "pending and masked, in a shadow: both stay", shadow_masked },
-	{ "pending and masked, IRET behind a shadow: taken at its target", shadow_iret },
+	{ "pending and masked, IRET after a shadow: taken at its target", shadow_iret },
 	{ "pending, HLT in a shadow: wakes", shadow_halt },
-	{ "pending, PUSHF in a shadow: taken behind it", shadow_pushf },
+	{ "pending, PUSHF in a shadow: taken after it", shadow_pushf },
 	{ "pending, L2's GIF is clear: stays", gif_clear },
 	{ "pending and masked, L2's GIF is clear: both stay", gif_clear_masked },
 	{ "pending and masked, L2's GIF is clear, IRET: unmasked, stays pending", gif_clear_iret },
-	{ "pending, L2 sets its GIF: taken behind the STGI", gif_set },
+	{ "pending, L2 sets its GIF: taken after the STGI", gif_set },
 	{ "pending and masked, L2 sets its GIF: both stay", gif_set_masked },
 	{ "not enabled, pending: stays", off_pending },
 	{ "not enabled, masked, IRET: stays masked", off_masked_iret },

@@ -12,7 +12,7 @@
  */
 #include "nmi_events.h"
 
-#define INC_RBX_SIZE	3	/* the instructions behind guest_stop_next */
+#define INC_RBX_SIZE	3	/* the instructions after guest_stop_next */
 
 static void guest(void)
 {
@@ -129,12 +129,12 @@ static void nmi_then_irq_behind_shadow(void)
 }
 
 static const struct test_case cases[] = {
-	{ "an NMI comes behind an exception, at its handler's first instruction", exception_then_nmi },
+	{ "an NMI comes after an exception, at its handler's first instruction", exception_then_nmi },
 	{ "an NMI comes before an IRQ", nmi_then_irq },
 	{ "an IRQ comes at the NMI handler's first instruction when IF stays set", nmi_then_irq_at_once },
 	{ "exception, NMI and IRQ come in this order", all_three },
 	{ "a second NMI still comes before the IRQ", two_nmis_then_irq },
-	{ "behind an interrupt shadow the NMI comes before the IRQ, too", nmi_then_irq_behind_shadow },
+	{ "after an interrupt shadow the NMI comes before the IRQ, too", nmi_then_irq_behind_shadow },
 };
 
 int main(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Instructions in an interrupt shadow do what they always do although an NMI
- * waits behind them: those that long mode does not have, and those whose result
+ * waits after them: those that long mode does not have, and those whose result
  * depends on privilege.
  *
  * The guest stops in the kernel, in user mode or in virtual-8086 mode. User space
@@ -23,7 +23,7 @@ extern char insn_read_idt[], insn_stop[], insn_into[], insn_bound[], insn_int_n[
 extern char insn_sysenter[], insn_popf[], insn_end[], sysenter_target[];
 extern char v86_insns[], v86_pushf[], v86_popf[], v86_int_n[], v86_insns_end[];
 
-/* Each of them is followed by what the guest does behind it. */
+/* Each of them is followed by what the guest does after it. */
 asm(".pushsection guest32, \"ax\"\n"
 	".code32\n"
 	"insn_read_idt: mov %ss:0x2000, %eax\n"	/* LOW_IDT; IRET left DS null */
@@ -94,7 +94,7 @@ static uint32_t v86_address(char *label)
 	return label - v86_insns;
 }
 
-/* From its stop into the shadow, in front of an instruction. */
+/* From its stop into the shadow, before an instruction. */
 static void move_to(struct kvm_vcpu *vcpu, uint32_t eip, uint32_t eflags)
 {
 	struct kvm_regs regs;
@@ -181,7 +181,7 @@ static void user_int_n(void)
 }
 
 /*
- * Without NextRIP an INT n that an exit has interrupted is injected again behind
+ * Without NextRIP an INT n that an exit has interrupted is injected again after
  * the instruction, which is too late to refuse it: let the host map the gate.
  */
 static void user_int_n_refused(void)
@@ -212,7 +212,7 @@ static void check_sysenter(struct kvm_vcpu *vcpu)
 {
 	struct event32 *nmi;
 
-	/* It turns IRQs off, and so the IRQ window does not open behind it. */
+	/* It turns IRQs off, and so the IRQ window does not open after it. */
 	require_shadow_tracked(FLAGS);
 	vcpu_set_msr(vcpu, MSR_SYSENTER(0), CODE32);
 	vcpu_set_msr(vcpu, MSR_SYSENTER(1), LOW_STACK);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * An instruction in an interrupt shadow does what it always does, although an
- * NMI waits behind it.
+ * NMI waits after it.
  *
- * User space puts the vCPU in front of the instruction, into the shadow, and
+ * User space puts the vCPU before the instruction, into the shadow, and
  * makes an NMI pending. The instruction stores flags, loads them, transfers
  * control, faults, or is completed by KVM. Events are logged in the order in
  * which their handlers start: the NMI, taken at the first instruction of what
@@ -24,7 +24,7 @@ enum { STAGE_PORT_OUT = STAGE_OWN };
 extern char shadow_end[];
 static uint32_t nr_dbs;
 static uint64_t dr6_seen[EVENT_LOG_SIZE];
-static uint64_t fixup;	/* where to go on behind a fault, 0: do not care */
+static uint64_t fixup;	/* where to go on after a fault, 0: do not care */
 static struct event_regs home;	/* where from user mode */
 
 static void guest(void)
@@ -51,7 +51,7 @@ static void on_event(struct event_regs *regs)
 	}
 }
 
-/* name: the instruction; name_next: what stands behind it */
+/* name: the instruction; name_next: what stands after it */
 #define PAYLOAD(name, insn, behind)					\
 	extern char name[], name##_next[];				\
 	asm(".pushsection .text\n"					\
@@ -221,7 +221,7 @@ static void syscall_masks_tf(void)
 
 static void syscall_stepped(void)
 {
-	if (tsc_counts_instructions())
+	if (on_bochs())
 		skip("Bochs traps at SYSCALL's target although TF is masked there");
 	check_syscall(RFLAGS_FIXED | RFLAGS_TF, RFLAGS_TF);
 }
@@ -320,9 +320,9 @@ static void sysret(void)
 	home.ss = sregs.ds.selector;
 	home.rsp = regs.rsp;
 	sync_global_to_guest(vcpu->vm, home);
-	set_ist(vcpu, 1, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	set_ist(vcpu, 1, guest_stack_top(0));
 	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
-	set_ist(vcpu, 2, vm_vaddr_alloc_page(vcpu->vm) + getpagesize());
+	set_ist(vcpu, 2, guest_stack_top(1));
 	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
 	regs.rcx = NO_PAGE;
 	regs.r11 = USER_FLAGS;
@@ -581,6 +581,8 @@ static void check_watched(char *insn, char *next, int64_t offset, uint64_t dr7, 
 	struct kvm_regs regs;
 
 	vcpu = stop_at(insn, RFLAGS_FIXED, &regs);
+	/* Frames are aligned, and begin below what is popped: no push of theirs hits. */
+	regs.rsp = (regs.rsp & ~15ull) + 8;
 	write_stack(vcpu, &regs, RFLAGS_FIXED | RFLAGS_OF);
 	set_breakpoint(vcpu, regs.rsp + offset, dr7);
 	run_insn(vcpu, &regs);
@@ -629,17 +631,17 @@ static const struct test_case cases[] = {
 	{ "SYSCALL that masks TF does so, too", syscall_masks_tf },
 	{ "SYSCALL that the guest steps saves TF, masks it and does not trap", syscall_stepped },
 	{ "POPF loads what it pops", popf },
-	{ "POPF that sets TF starts stepping behind the NMI", popf_sets_tf },
+	{ "POPF that sets TF starts stepping after the NMI", popf_sets_tf },
 	{ "IRET loads what it pops", iret },
-	{ "IRET that sets TF starts stepping behind the NMI", iret_sets_tf },
+	{ "IRET that sets TF starts stepping after the NMI", iret_sets_tf },
 	{ "SYSRET loads the flags it is given", sysret },
 	{ "#GP shows its error code and the guest's flags, then the NMI comes", segment_faults },
 	{ "#PF shows its error code, CR2 and the guest's flags, then the NMI comes", page_faults },
 	{ "PUSHF that takes #PF shows error code, CR2 and flags", pushf_faults },
-	{ "CPUID completes in front of the NMI", cpuid_completes },
+	{ "CPUID completes before the NMI", cpuid_completes },
 	{ "CPUID that the guest steps traps once, then the NMI comes", cpuid_stepped },
-	{ "RDMSR completes in front of the NMI", rdmsr_completes },
-	{ "OUT completes in front of the NMI", out_completes },
+	{ "RDMSR completes before the NMI", rdmsr_completes },
+	{ "OUT completes before the NMI", out_completes },
 	{ "MOV from DR6 reads the guest's DR6", dr6_reads },
 	{ "MOV to DR6 writes the guest's DR6", dr6_writes },
 	{ "REP STOS stores everything, and the NMI comes once", string_is_whole },

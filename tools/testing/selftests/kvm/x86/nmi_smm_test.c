@@ -12,19 +12,9 @@
  */
 #include "nmi_smm.h"
 
-#define STAGE_SMM	STAGE_OWN
-#define STAGE_SMM_NMI	(STAGE_OWN + 1)
-#define STAGE_SMM_END	(STAGE_OWN + 2)
-#define STAGE_LATER	(STAGE_OWN + 3)
-
-extern char smm_code[], smm_code_end[];
-asm(".pushsection .rodata\n"
-    ".code16\n"
-    "smm_code:" ASM_STAGE(STAGE_SMM)
-    "rsm\n"
-    "smm_code_end:\n"
-    ".code64\n"
-    ".popsection\n");
+#define STAGE_SMM_NMI	(STAGE_SMM + 1)
+#define STAGE_SMM_END	(STAGE_SMM + 2)
+#define STAGE_LATER	(STAGE_SMM + 3)
 
 /* SMRAM is too far up for an IRET of real mode; the offset is from its entry. */
 #define SMM_32		0x1008000
@@ -80,19 +70,13 @@ static void guest(void)
 	guest_stage(STAGE_END);
 }
 
-static struct kvm_vcpu *run_to_ready_with(char *code, char *code_end,
-					  void (*handler)(struct event_regs *))
+static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
-	set_smi_handler(vcpu, code, code_end);
+	set_stop_in_smm(vcpu);
 	run_to(vcpu, STAGE_READY);
 	return vcpu;
-}
-
-static struct kvm_vcpu *run_to_ready(void (*handler)(struct event_regs *))
-{
-	return run_to_ready_with(smm_code, smm_code_end, handler);
 }
 
 static void nmi_in_smm(void)
@@ -122,7 +106,7 @@ static void nmi_after_smm(void)
 	check_nmis_at_stop(vcpu, 1);
 }
 
-/* The SMI comes first, the NMI right behind RSM: at the same boundary. */
+/* The SMI comes first, the NMI right after RSM: at the same boundary. */
 static void smi_and_nmi(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -173,7 +157,9 @@ static void iret_in_smm(void)
 	struct kvm_vcpu *vcpu;
 
 	require_iret_tracked();
-	vcpu = run_to_ready_with(smm_iret_code, smm_iret_code_end, NULL);
+	vcpu = create_vm(guest, NULL);
+	set_smi_handler(vcpu, smm_iret_code, smm_iret_code_end);
+	run_to(vcpu, STAGE_READY);
 	send_smi(vcpu);
 	run_to(vcpu, STAGE_SMM);
 	send_nmi(vcpu);
@@ -191,7 +177,7 @@ static const struct test_case cases[] = {
 	{ "after SMM NMIs are as open as before", nmi_after_smm },
 	{ "of an NMI and an SMI together, the SMI comes first", smi_and_nmi },
 	{ "RSM into an NMI handler leaves NMIs blocked until its IRET", smi_in_handler },
-	{ "an NMI sent in SMM comes there behind an IRET", iret_in_smm },
+	{ "an NMI sent in SMM comes there after an IRET", iret_in_smm },
 	{ "SMIs in the handler do not lose the NMI that waits", smi_with_nmi_waiting },
 };
 

@@ -52,7 +52,7 @@ static void write_drs(const struct dr_values *v)
 	MOV_TO_DR(7, v->dr7);
 }
 
-/* Places for breakpoints, behind the one where NMIs arrive. */
+/* Places for breakpoints, after the one where NMIs arrive. */
 void places(void);
 extern char place_next[], place_0[], place_1[], place_2[], place_3[];
 asm("places:" ASM_STAGE(STAGE_READY)
@@ -168,7 +168,7 @@ static void not_seen(void)
 	CHECK_EQ(nr_db, 0);
 }
 
-/* Three of them fire behind the return, the fourth is a watchpoint. */
+/* Three of them fire after the return, the fourth is a watchpoint. */
 static void all_four(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -179,7 +179,7 @@ static void all_four(void)
 	use(&set, 2, place_2, DR7_EXEC(2));
 	use(&set, 3, &watched, DR7_WRITE8(3));
 	vcpu = interrupt_places(on_event_reads);
-	check_came_in_irq_window(vcpu);
+	check_came_by_search(vcpu);
 	check_drs(&seen, &set);
 	check_drs(&seen_later, &set);
 	CHECK_EQ(nr_db, 4);
@@ -209,7 +209,7 @@ static void three_of_four(void)
 
 /*
  * NMIs come before instruction breakpoints: the second NMI interrupts place_next,
- * not the #DB handler, and the guest's breakpoint fires once, behind it.
+ * not the #DB handler, and the guest's breakpoint fires once, after it.
  */
 static void at_the_return_address(void)
 {
@@ -257,7 +257,7 @@ static void all_four_set_by_handler(void)
 	use(&set_in_handler, 2, place_2, DR7_EXEC(2));
 	use(&set_in_handler, 3, &watched, DR7_WRITE8(3));
 	vcpu = interrupt_places(on_event_sets);
-	check_came_in_irq_window(vcpu);
+	check_came_by_search(vcpu);
 	check_drs(&seen, &set_in_handler);
 	check_drs(&seen_later, &set_in_handler);
 	CHECK_EQ(nr_db, 4);
@@ -282,6 +282,7 @@ static void general_detect(void)
 {
 	struct kvm_vcpu *vcpu;
 
+	require_no_search();
 	set = no_breakpoints;
 	set.dr7 |= DR7_GD;
 	vcpu = interrupt_places(on_event_gd);
@@ -325,11 +326,11 @@ static void watched_frame(void)
 
 static const struct test_case cases[] = {
 	{ "found: the handler reads DR0-3, DR6, DR7 and sees its own", not_seen },
-	{ "not found, IRQ window: the guest uses all four, and they fire", all_four },
+	{ "found by the search for the IRET, or in the IRQ window: the guest uses all four, and they fire", all_four },
 	{ "found: the guest uses three, and they fire", three_of_four },
 	{ "found: the guest has a breakpoint at the return address, too", at_the_return_address },
 	{ "found: the handler sets breakpoints, and they fire afterwards", set_by_handler },
-	{ "not found, IRQ window: the handler sets all four", all_four_set_by_handler },
+	{ "found by the search, or in the IRQ window: the handler sets all four", all_four_set_by_handler },
 	{ "found: the guest has DR7.GD set, which works", general_detect },
 	{ "found: the IRET itself hits a watchpoint of the guest's", watched_frame },
 };

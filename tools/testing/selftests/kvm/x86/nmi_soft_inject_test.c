@@ -40,14 +40,26 @@ static struct kvm_vcpu *run_to_ready(void)
 }
 
 /* The first NMI is on its way; a second waits until the first has returned. */
-static void check_two(struct kvm_vcpu *vcpu)
+static void send_second(struct kvm_vcpu *vcpu)
 {
 	run_to(vcpu, STAGE_HANDLER);
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)guest_stop_next);
+}
+
+static void check_two(struct kvm_vcpu *vcpu)
+{
+	send_second(vcpu);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags, RFLAGS_FIXED);
 	check_came_at_return(vcpu);
+}
+
+static void check_two_after_cut(struct kvm_vcpu *vcpu)
+{
+	send_second(vcpu);
+	check_came_at_return_after_cut(vcpu);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags, RFLAGS_FIXED);
 }
 
 static void stack_page_missing(void)
@@ -57,7 +69,7 @@ static void stack_page_missing(void)
 	use_frame_page(vcpu);
 	drop_shared_page(vcpu, FRAME_PAGE);
 	send_nmi(vcpu);
-	check_two(vcpu);
+	check_two_after_cut(vcpu);
 }
 
 /* KVM_RUN ends in the middle of the delivery, for user space to find out why. */
@@ -77,7 +89,7 @@ static void stack_page_forbidden(void)
 	CHECK_EQ(events.exception.injected, 0);
 	vcpu_events_set(vcpu, &events);
 	TEST_ASSERT(!mprotect(page, 4096, PROT_READ | PROT_WRITE), "mprotect");
-	check_two(vcpu);
+	check_two_after_cut(vcpu);
 }
 
 static void idt_page_missing(void)
@@ -93,7 +105,7 @@ static void idt_page_missing(void)
 	vcpu_sregs_set(vcpu, &sregs);
 	drop_shared_page(vcpu, IDT_PAGE);
 	send_nmi(vcpu);
-	check_two(vcpu);
+	check_two_after_cut(vcpu);
 }
 
 /* --- entries that are given up ---------------------------------------------- */

@@ -8,7 +8,7 @@
  * The page of L2's frame is dropped as in nmi_iret_fault_test.
  *
  * A wrong implementation clears the blocking bit of L2's VMCS, or leaves it clear
- * after such an IRET: L1's window then opens at the IRET, not behind it. Or it
+ * after such an IRET: L1's window then opens at the IRET, not after it. Or it
  * leaves the breakpoint of L1's handler in L2, or forgets it there.
  */
 #include "nmi_nested_vmx.h"

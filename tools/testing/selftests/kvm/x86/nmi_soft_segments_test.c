@@ -44,7 +44,9 @@ extern char code[], code_next[], code_open[], code_handler[], code_task[], code_
 asm(".pushsection .rodata\n"
     ".code32\n"
     "code:	pushf; push %cs; push $(1f - code); iret\n"
-    "1:	xor %ebx, %ebx\n"
+    "1:	orb $0, " STR(LOW_IDT) "\n"	/* see guest_start */
+    "	orb $0, " STR(TSS) "\n"
+    "	xor %ebx, %ebx\n"
     ASM_STAGE(STAGE_READY)
     "code_next:\n"
     "	inc %ebx; inc %ebx; inc %ebx\n"

@@ -4,8 +4,8 @@
  * delivered when soft_vnmi_timeout_ms have passed, with one warning: this is the
  * only way to reach a guest that crashed in its NMI handler.
  *
- * The handler spins with IRQs off and causes no exits; or it halts, which gives
- * no guest time to count. The guest measures with its TSC.
+ * The handler spins with IRQs off and causes no exits but those that Bochs needs for
+ * its interrupts; or it halts, which gives no guest time to count. The guest measures with its TSC.
  *
  * A wrong implementation needs an exit to notice that time is up, forgets to
  * look at pending NMIs when it has noticed (the warning comes, the NMI does
@@ -106,19 +106,76 @@ static void nothing_waits(void)
 	CHECK_EQ(nmi_messages(log), 0);
 }
 
+/* --- the parameter of a module that is loaded --------------------------------- */
+
+#define TIMEOUT_PARAM	"/sys/module/kvm_intel/parameters/soft_vnmi_timeout_ms"
+
+static int set_timeout(const char *ms)
+{
+	int fd = open(TIMEOUT_PARAM, O_WRONLY), error = 0;
+
+	if (fd < 0 && geteuid())
+		skip("only root may change the timeout");
+	TEST_ASSERT(fd >= 0, TIMEOUT_PARAM ": %s", strerror(errno));
+	if (write(fd, ms, strlen(ms)) != (ssize_t)strlen(ms))
+		error = errno;
+	close(fd);
+	return error;
+}
+
+/* A wait that begins after the change, in a guest that was there before it. */
+static void changed_while_loaded(void)
+{
+	struct kvm_vcpu *vcpu = run_to_handler(on_nmi_spin, 0);
+	unsigned int waited;
+
+	CHECK_EQ(set_timeout("400\n"), 0);
+	CHECK_EQ(soft_timeout_ms(), 400);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	sync_global_from_guest(vcpu->vm, spin_start);
+	sync_global_from_guest(vcpu->vm, spin_end);
+	waited = (spin_end - spin_start) / tsc_khz_of(vcpu);
+	check_timed_out(waited, LATE_MS);
+}
+
+static void refused_while_loaded(void)
+{
+	const char * const values[] = { "0", "60001", "ten", "-1" };
+	unsigned int i, before = soft_timeout_ms();
+	int log = open_kernel_log();
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		CHECK_EQ(set_timeout(values[i]), EINVAL);
+		CHECK_EQ(soft_timeout_ms(), before);
+		CHECK_EQ(kernel_messages(log, "soft_vnmi_timeout_ms"), 1);
+	}
+}
+
 static const struct test_case cases[] = {
 	{ "a handler that spins for ever gets the next NMI after the timeout", handler_spins },
 	{ "a handler that halts for ever gets the next NMI after the timeout", handler_halts },
 	{ "a long handler is left alone when no NMI waits", nothing_waits },
+	{ "the timeout changes while the module is loaded", changed_while_loaded },
+	{ "a timeout out of range is refused with one line in the log", refused_while_loaded },
 };
 
 int main(void)
 {
+	char before[16];
+	int status;
+
 	if (nmi_path() != VMX_SOFT)
 		return skip_all("NMIs need no timeout here");
 	if (!soft_timeout_ms())
 		return skip_all("this kvm_intel has no parameter soft_vnmi_timeout_ms");
 	if (soft_timeout_ms() > LONGEST_MS)
 		return skip_all("soft_vnmi_timeout_ms is more than this test waits");
-	return run_cases(cases, ARRAY_SIZE(cases));
+
+	snprintf(before, sizeof(before), "%u", soft_timeout_ms());
+	status = run_cases(cases, ARRAY_SIZE(cases));
+	if (soft_timeout_ms() != (unsigned int)atoi(before))
+		set_timeout(before);
+	return status;
 }

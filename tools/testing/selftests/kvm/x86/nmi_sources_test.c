@@ -240,7 +240,7 @@ static void lvt0(void)
 }
 
 static const struct test_case cases[] = {
-	{ "an NMI sent to itself comes behind the x2APIC write", self_x2apic },
+	{ "an NMI sent to itself comes after the x2APIC write", self_x2apic },
 	{ "an NMI sent to itself through the APIC page comes", self_xapic },
 	{ "an NMI sent to itself from the handler waits", self_from_handler },
 	{ "each of 200 NMIs from another vCPU comes once", from_other_vcpu },

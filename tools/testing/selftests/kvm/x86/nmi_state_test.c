@@ -75,6 +75,16 @@ static void two_pending(void)
 	check_nmis_at_stop(vcpu, 2);
 }
 
+/* In the handler of the first: one more comes when that has returned. */
+static void check_next_waits(struct kvm_vcpu *vcpu)
+{
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	run_to(vcpu, STAGE_END);
+	check_nmis_at_stop(vcpu, 2);
+}
+
 static void masked(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler();
@@ -82,11 +92,7 @@ static void masked(void)
 	CHECK_EQ(events_of(vcpu).nmi.masked, 1);
 	vcpu = migrate(vcpu);
 	CHECK_EQ(events_of(vcpu).nmi.masked, 1);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER_END);
-	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
-	run_to(vcpu, STAGE_END);
-	check_nmis_at_stop(vcpu, 2);
+	check_next_waits(vcpu);
 }
 
 static void masked_and_pending(void)
@@ -177,6 +183,23 @@ static void get_and_set(void)
 	check_nmis_at_stop(vcpu, 2);
 }
 
+/* As only user space can ask for it: the one that is on its way blocks all others. */
+static void injected_and_masked(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
+	struct kvm_vcpu_events events;
+
+	finish_stage(vcpu);
+	events = events_of(vcpu);
+	events.nmi.injected = 1;
+	events.nmi.masked = 1;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_HANDLER);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	CHECK_EQ(events_of(vcpu).nmi.masked, 1);
+	check_next_waits(vcpu);
+}
+
 static void pending_taken_back(void)
 {
 	struct kvm_vcpu *vcpu = run_to_handler();
@@ -255,6 +278,8 @@ static const struct test_case cases[] = {
 	{ "an NMI comes once after entries that were given up", given_up_entry },
 	{ "setting the events just read changes nothing", get_and_set },
 	{ "reset by user space forgets the NMI in service and the one that waits", reset_by_user_space },
+	{ "an NMI that user space injects and has masked as well comes, and blocks the next",
+	  injected_and_masked },
 	{ "user space can take a pending NMI back", pending_taken_back },
 	{ "also one that an entry was asked to deliver and did not", untaken_taken_back },
 };

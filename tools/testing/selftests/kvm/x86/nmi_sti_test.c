@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * No NMI comes between STI and the instruction behind it. Between STI and HLT it
+ * No NMI comes between STI and the instruction after it. Between STI and HLT it
  * would cost the wake-up: the handler returns to the HLT, which waits for the
  * next event although this one was to end it.
  *
@@ -22,7 +22,7 @@
 #define NR_NMIS		30000
 #define NR_NMIS_DENSE	10000
 /*
- * Of so many NMIs one may come in a shadow that is forgotten. In front of HLT there
+ * Of so many NMIs one may come in a shadow that is forgotten. Before HLT there
  * is hardly ever one, and STI with NOP is in a shadow half of its time; the host in a
  * host has more interrupts than instructions of its guest between them.
  */
@@ -98,7 +98,7 @@ static void shadow_is_loaded(void)
 
 	if (on_qemu_tcg() && !survives)
 		skip("QEMU TCG's VMRUN does not load the shadow");
-	CHECK(survives, "no shadow at an exit in front of the instruction in it");
+	CHECK(survives, "no shadow at an exit before the instruction in it");
 }
 
 static void run(void (*guest)(void), void (*on_nmi)(struct event_regs *regs),
@@ -113,7 +113,7 @@ static void run(void (*guest)(void), void (*on_nmi)(struct event_regs *regs),
 	sync_global_from_guest(vcpu->vm, nr_between);
 	sync_global_from_guest(vcpu->vm, nr_behind);
 	sync_global_from_guest(vcpu->vm, nr_at_sti);
-	printf("%lu NMIs, %lu in front of STI, %lu in its shadow, %lu behind\n",
+	printf("%lu NMIs, %lu before STI, %lu in its shadow, %lu after\n",
 	       nr, nr_at_sti, nr_between, nr_behind);
 	if (nr_between && nr_between <= nr / forgetful + 1 && on_qemu_tcg() &&
 	    !shadow_survives_entry())

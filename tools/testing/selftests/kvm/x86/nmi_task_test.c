@@ -19,7 +19,7 @@
 #define STAGE_TASK	STAGE_OWN
 
 #define NMI_STACK	(LOW_FREE + 0x400)
-#define OTHER_STACK	(LOW_FREE + 0x800)
+#define OTHER_STACK	(LOW_STACK - 0x400)	/* a page that is in use by then */
 
 extern char task_main[], task_stop[], task_nmi[], task_nmi_iret[], task_other[];
 extern char nmi_returns_by_switch[];
@@ -33,7 +33,7 @@ asm(".pushsection guest32, \"ax\"\n"
 	ASM_STAGE(STAGE_END)
 	"jmp task_stop\n"
 
-	/* The next switch to this task goes on behind its IRET. */
+	/* The next switch to this task goes on after its IRET. */
 	"task_nmi:\n"
 	ASM_STAGE(STAGE_TASK)
 	"task_nmi_iret: iretl\n"
@@ -222,7 +222,7 @@ static void two_nmis_16bit(void)
 	CHECK_EQ(handler->flags & (RFLAGS_TF | RFLAGS_NT), 0);
 }
 
-/* The first NMI's IRET leads to a task with TF set: it steps behind the second. */
+/* The first NMI's IRET leads to a task with TF set: it steps after the second. */
 static void stepped_task(void)
 {
 	struct tss32 *interrupted;

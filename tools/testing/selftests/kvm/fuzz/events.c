@@ -57,6 +57,13 @@ void fuzz_seen_by_kvm(struct fuzz_model *m)
 		m->masked = NO;
 }
 
+/* What is sent by the local APIC makes KVM look at all that waits. */
+void fuzz_asks_kvm(struct fuzz_model *m)
+{
+	fuzz_seen_by_kvm(m);
+	m->shadow_unseen = false;
+}
+
 /* One is in service and one waits; if none is in service two may wait. */
 void fuzz_send_nmi(struct fuzz_model *m)
 {
@@ -139,9 +146,33 @@ static void look_for_late_nmi(struct fuzz_model *m)
 	m->follow = NULL;
 }
 
+/*
+ * Soft vNMI sees the end of a shadow by an IRQ window. An instruction that turns IRQs off
+ * in its shadow, such as INT3, leaves only a timer: the NMI may come when IRQs are on.
+ */
+static void look_for_shadow_that_ends_unseen(struct fuzz_models *models,
+					     struct fuzz_model *m)
+{
+	if (path() != VMX_SOFT || fuzz_does(SOFT_SHADOW))
+		return;
+	if (irq_window(m)) {
+		m->shadow_unseen = false;
+	} else if (m->held_in_shadow && !m->shadow) {
+		if (models->nr == FUZZ_MAX_MODELS) {
+			m->at = AT_LIMIT;
+			return;
+		}
+		m->held_in_shadow = false;
+		models->model[models->nr] = *m;
+		models->model[models->nr++].shadow_unseen = true;
+	}
+	m->held_in_shadow = m->shadow && m->pending && m->masked == NO;
+}
+
 static bool nmi_is_due(struct fuzz_models *models, struct fuzz_model *m)
 {
-	if (m->in_smm || m->shadow || m->held_back)
+	look_for_shadow_that_ends_unseen(models, m);
+	if (m->in_smm || m->shadow || m->held_back || m->shadow_unseen)
 		return false;
 	look_for_late_nmi(m);
 	if (!m->pending)
@@ -160,7 +191,8 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *m)
 		if (m->at == AT_LIMIT)
 			break;
 		fuzz_shadowed[m->ip] |= m->shadow;
-		if (path() == SVM_VNMI && m->shadow && m->pending > 1)
+		/* V_NMI, which meets the shadow, is one; a debugger keeps them from it. */
+		if (path() == SVM_VNMI && m->shadow && !m->held_back && m->pending > 1)
 			m->pending = 1;
 
 		if (m->trap) {
@@ -198,6 +230,7 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *m)
 static void leave_stop(struct fuzz_model *m)
 {
 	m->nr_events = 0;
+	m->shadow_unseen = false;
 	if (m->at == AT_SMM) {
 		m->in_smm = false;
 		m->masked = m->smm_masked;
@@ -213,7 +246,7 @@ static void note_place(struct fuzz_model *m)
 	m->stop_rflags = m->rflags;
 }
 
-/* The VM is stopped in the middle of the OUT, the model is behind it. */
+/* The VM is stopped in the middle of the OUT, the model is after it. */
 static void stop_at_out(struct fuzz_model *m, unsigned int kind)
 {
 	note_place(m);
@@ -286,6 +319,7 @@ static void restart(struct fuzz_model *m)
 	m->masked = NO;
 	m->pending = 0;
 	m->watching = m->irq = m->in_service = m->init = m->halted = false;
+	m->held_in_shadow = m->shadow_unseen = false;
 }
 
 /* The machine that INIT has stopped goes to the start of the program. */

@@ -12,7 +12,7 @@
 
 #define SMM_SLOT	(1 << 16)	/* in the address space of SMM */
 #define ROM_SLOT	1
-#define ROM_OFFSET	FUZZ_MEMORY	/* behind the memory, in the same file */
+#define ROM_OFFSET	FUZZ_MEMORY	/* after the memory, in the same file */
 #define PRESENT		(1ull << 47)	/* of a segment */
 #define PRESENT_WRITE_USER 7
 
@@ -23,7 +23,7 @@ struct fuzz_gate {
 	uint32_t offset_high, zero;
 } __attribute__((packed));
 
-extern char fuzz_stubs[], fuzz_stubs_end[];
+extern char fuzz_stubs[], fuzz_touch[], fuzz_stubs_end[];
 
 void fuzz_ioctl(int fd, unsigned long request, void *arg, const char *name)
 {
@@ -235,6 +235,24 @@ static void create_fuzz_vm(struct fuzz_machine *machine)
 	fuzz_accept_signal(machine);
 }
 
+/* Where it matters, see guest_start, have the host map what a delivery touches. */
+static void touch_memory(struct fuzz_machine *machine)
+{
+	struct kvm_regs regs = {
+		.rip = FUZZ_STUBS + (fuzz_touch - fuzz_stubs), .rflags = RFLAGS_FIXED,
+	};
+
+	if (!cut_deliveries_push_rf())
+		return;
+	FUZZ_IOCTL(machine->vcpu, KVM_SET_SREGS, &machine->sregs);
+	FUZZ_IOCTL(machine->vcpu, KVM_SET_REGS, &regs);
+	FUZZ_IOCTL(machine->vcpu, KVM_RUN, NULL);
+	if (machine->run->exit_reason != KVM_EXIT_IO)
+		FAIL("KVM_RUN ended for reason %u", machine->run->exit_reason);
+	machine->completed = false;
+	fuzz_complete(machine);
+}
+
 static void close_vm(struct fuzz_machine *machine)
 {
 	munmap(machine->run, machine->run_size);
@@ -248,6 +266,7 @@ void fuzz_create_machine(struct fuzz_machine *machine)
 	machine->completed = true;
 	create_fuzz_vm(machine);
 	init_sregs(machine);
+	touch_memory(machine);
 	init_msrs(machine);
 	FUZZ_IOCTL(machine->vcpu, KVM_GET_LAPIC, &machine->lapic);
 }
@@ -276,6 +295,7 @@ void fuzz_migrate(struct fuzz_machine *machine)
 	FUZZ_IOCTL(old.vcpu, KVM_GET_LAPIC, &lapic);
 
 	create_fuzz_vm(machine);
+	touch_memory(machine);
 	FUZZ_IOCTL(machine->vcpu, KVM_SET_SREGS, &sregs);
 	init_msrs(machine);
 	FUZZ_IOCTL(machine->vcpu, KVM_SET_REGS, &regs);

@@ -3,14 +3,9 @@
 #include "nmi_events.h"
 #include "fuzz.h"
 
-static bool is_soft(void)
-{
-	return nmi_path() == VMX_SOFT;
-}
-
 static bool no_absent_ss(void)
 {
-	return on_qemu_tcg() || on_bochs_2_7();
+	return on_qemu_tcg() || on_bochs();
 }
 
 static bool is_vmx(void)
@@ -45,8 +40,11 @@ static const struct {
 	[SYSCALL_FLAGS] = { "status flags at SYSCALL: QEMU TCG loses them", on_qemu_tcg },
 	[WATCH] = { "watchpoints: QEMU TCG aborts", on_qemu_tcg },
 	[RF_IN_FRAMES] = { "RF in frames: QEMU TCG has it now and then", on_qemu_tcg },
-	[SOFT_SHADOW] = { "shadows with IRQs off: soft vNMI finds their end by a timer", is_soft },
-	[SMM] = { "SMM: KVM is built without, or Bochs 2.7 keeps NMIs blocked behind RSM", no_smm },
+	[LOST_PAGES] = { "lost pages: Bochs 3.0 pushes RF with an event that finds them missing",
+			 cut_deliveries_push_rf },
+	[SOFT_SHADOW] = { "shadows with IRQs off: soft vNMI finds their end by a timer",
+			  shadow_tracked_by_timer },
+	[SMM] = { "SMM: KVM is built without, or Bochs 2.7 keeps NMIs blocked after RSM", no_smm },
 	[AT_SOME_TIME] = { "NMIs at any time: on 6.12 in Bochs an IRQ may leave HLT as it is, with any module",
 			   irq_leaves_guest_halted },
 };

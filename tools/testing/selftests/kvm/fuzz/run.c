@@ -9,7 +9,7 @@
 /* To get from a stop into HLT; twice as long each time that it was too short. */
 #define FIRST_WAIT_NS	1000000
 
-/* Hosts are slow now and then; where a difference is known already this counts less. */
+/* Where a difference is known already, a host that is slow counts less. */
 #define PATIENCE_S	10
 #define HASTE_S		1
 
@@ -98,7 +98,7 @@ static bool is_halted(struct fuzz_machine *machine)
 /* A vCPU that is halted, or hangs, stays in KVM_RUN until the timer takes it out. */
 static int run_until_signal(struct fuzz_machine *machine, bool may_halt, bool in_haste)
 {
-	uint64_t last = (in_haste ? HASTE_S : PATIENCE_S) * 1000000000ull;
+	uint64_t last = (in_haste ? HASTE_S : patience(PATIENCE_S)) * 1000000000ull;
 	uint64_t wait = may_halt ? FIRST_WAIT_NS : last;
 	struct itimerspec never = { };
 	unsigned int halted = 0;
@@ -115,7 +115,7 @@ static int run_until_signal(struct fuzz_machine *machine, bool may_halt, bool in
 		timer_settime(timer, 0, &never, NULL);
 		forget_signal();
 		wait *= 2;
-		/* The first signals may come in front of a look at what wakes it. */
+		/* The first signals may come before a look at what wakes it. */
 		halted = is_halted(machine) ? halted + 1 : 0;
 	} while (r < 0 && error == EINTR && halted < 4 && wait <= last);
 	errno = error;

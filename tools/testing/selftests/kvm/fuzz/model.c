@@ -53,7 +53,7 @@ static struct fuzz_frame *pop_frame(struct fuzz_model *m)
 	return frame;
 }
 
-/* In front of a word of a frame that is being copied, or behind one but the last. */
+/* Before a word of a frame that is being copied, or after one but the last. */
 static bool in_frame_copy(struct fuzz_model *m)
 {
 	const struct fuzz_insn *insn = insn_of(m);
@@ -199,7 +199,7 @@ static void store(struct fuzz_model *m, const struct fuzz_insn *insn)
 
 	switch (insn->arg & ~0xff) {
 	case STORE_STACK:
-		/* RSP is behind the POP by now. */
+		/* RSP is after the POP by now. */
 		m->rsp -= insn->stack;
 		*slot = pop_frame(m)->rflags;
 		m->rsp += insn->stack;
@@ -268,7 +268,7 @@ static bool complete(struct fuzz_model *m, const struct fuzz_insn *insn)
 		fuzz_seen_by_kvm(m);
 		break;
 	case I_SEND_NMI:
-		fuzz_seen_by_kvm(m);
+		fuzz_asks_kvm(m);
 		if (m->follow)
 			give_up(m);	/* which one comes is not told */
 		fuzz_send_nmi(m);
@@ -276,7 +276,7 @@ static bool complete(struct fuzz_model *m, const struct fuzz_insn *insn)
 	case I_SEND_IRQ:
 		if ((m->rflags & RFLAGS_TF) && !fuzz_does(STEP_ICR))
 			give_up(m);
-		fuzz_seen_by_kvm(m);
+		fuzz_asks_kvm(m);
 		m->irq = true;
 		break;
 	case I_STI:

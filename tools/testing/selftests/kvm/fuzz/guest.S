@@ -6,9 +6,10 @@
  * FUZZ_STUBS and uses absolute addresses of data only.
  */
 #include "fuzz_layout.h"
+#include "stage_port.h"
 
 	.section .rodata
-	.globl fuzz_stubs, fuzz_stubs_end
+	.globl fuzz_stubs, fuzz_touch, fuzz_stubs_end
 
 .macro stub vector, has_error
 	.balign FUZZ_STUB_SIZE
@@ -79,6 +80,15 @@ common:
 	push $RFLAGS_START
 	popf
 	jmp *%rax
+
+/* Touch all memory but the first page, and report it. */
+fuzz_touch:
+	mov $4096, %eax
+1:	lock orb $0, (%rax)
+	add $4096, %eax
+	cmp $FUZZ_MEMORY, %eax
+	jb 1b
+	out %eax, $STAGE_PORT
 fuzz_stubs_end:
 
 	.section .note.GNU-stack, "", %progbits

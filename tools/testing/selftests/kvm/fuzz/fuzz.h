@@ -2,21 +2,21 @@
 /*
  * Random programs for a guest and its host, and a model that says what they do.
  *
- *   fuzz.c          runs a program in both, and shortens one that fails
- *   fuzz_program.c  makes a program from a seed: instructions with addresses
- *   fuzz_ops.c      the operations that programs consist of
- *   fuzz_model.c    executes instructions by the manuals' words
- *   fuzz_events.c   when the model takes which event; NMI blocking
- *   fuzz_machine.c  the VM that runs the same program
- *   fuzz_run.c      from stop to stop
- *   fuzz_host.c     what the host does where the guest stops for it
- *   fuzz_guest.S    the guest's handlers: log the event, go on in the program
- *   fuzz_report.c   says how the two differ
- *   fuzz_parts.c    what is left out on this machine
+ *   fuzz.c     runs a program in both, and shortens one that fails
+ *   program.c  makes a program from a seed: instructions with addresses
+ *   ops.c      the operations that programs consist of
+ *   model.c    executes instructions by the manuals' words
+ *   events.c   when the model takes which event; NMI blocking
+ *   machine.c  the VM that runs the same program
+ *   run.c      from stop to stop
+ *   host.c     what the host does where the guest stops for it
+ *   guest.S    the guest's handlers: log the event, go on in the program
+ *   report.c   says how the two differ
+ *   parts.c    what is left out on this machine
  *
  * The guest stops for the host at an OUT, at HLT, in SMM and after INIT. The model
  * runs to its next stop, then the VM does, and both have to be in the same place
- * with the same events behind them. Then the host does something to both.
+ * with the same events after them. Then the host does something to both.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -200,6 +200,9 @@ struct fuzz_model {
 	const struct fuzz_seen *follow;	/* an NMI comes where it did there */
 	uint64_t trap;			/* causes of a #DB that is due, as in DR6 */
 
+	/* Soft vNMI: a shadow holds an NMI back; nobody has seen its end. */
+	bool held_in_shadow, shadow_unseen;
+
 	/* Soft vNMI: the return address is watched. */
 	bool watching;
 	uint16_t return_ip;
@@ -237,6 +240,7 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *model);
 void fuzz_nmi_unmask_by_iret(struct fuzz_model *model);
 void fuzz_iret_faulted(struct fuzz_model *model);
 void fuzz_seen_by_kvm(struct fuzz_model *model);
+void fuzz_asks_kvm(struct fuzz_model *model);
 void fuzz_fault_seen(struct fuzz_model *model);
 void fuzz_send_nmi(struct fuzz_model *model);
 
@@ -315,7 +319,7 @@ void fuzz_report(uint64_t seed, uint32_t with);
 /* Parts of programs that are left out here; each has a name and a reason. */
 enum fuzz_part {
 	STEP_MOV_SS, STEP_STI, STEPS, STEP_ICR, STI_AGAIN, EXIT_IN_SHADOW, ABSENT_SS,
-	SYSCALL_FLAGS, WATCH, RF_IN_FRAMES, SOFT_SHADOW, SMM, AT_SOME_TIME,
+	SYSCALL_FLAGS, WATCH, RF_IN_FRAMES, LOST_PAGES, SOFT_SHADOW, SMM, AT_SOME_TIME,
 	NR_FUZZ_PARTS
 };
 

@@ -10,7 +10,7 @@
 #define EMIT(kind, arg, stack, bytes)					\
 	fuzz_emit(w, kind, arg, stack, bytes, sizeof(bytes) - 1)
 
-/* An opcode and a 32-bit number behind it. */
+/* An opcode and a 32-bit number after it. */
 #define EMIT32(kind, arg, stack, bytes, value)				\
 	emit32(w, kind, arg, stack, bytes, sizeof(bytes) - 1, value)
 
@@ -166,7 +166,7 @@ static void op_no_page(struct fuzz_writer *w)
 	EMIT(I_FAULT, V_PF, 0, "\x8b\x01");		/* mov (%rcx), %eax */
 }
 
-/* An IRET to the instruction behind it. */
+/* An IRET to the instruction after it. */
 static void iret(struct fuzz_writer *w, uint32_t flags, enum fuzz_cs cs,
 		 enum fuzz_ss ss, bool same_stack)
 {

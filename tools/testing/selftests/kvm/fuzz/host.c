@@ -249,6 +249,8 @@ static bool act_lose_pages(struct place *p)
 {
 	bool all = fuzz_one_in(&p->random, 2);
 
+	if (!fuzz_does(LOST_PAGES))
+		return false;
 	fuzz_lose_pages(p->machine, all ? 0 : FUZZ_FRAMES,
 			all ? FUZZ_MEMORY : 4096 * 4 * NR_FUZZ_VECTORS);
 	return true;
@@ -356,7 +358,7 @@ static const struct {
 	{ "MSI in NMI mode", act_msi, 0, 4 },
 	{ "two NMIs", act_two_nmis, 0, 2 },
 	{ "three NMIs", act_three_nmis, 0, 1 },
-	{ "KVM_NMI behind the OUT", act_late_nmi, 0, 2 },
+	{ "KVM_NMI after the OUT", act_late_nmi, 0, 2 },
 	{ "IRQ", act_irq, WITH_IRQS, 5 },
 	{ "STI shadow", act_sti_shadow, WITH_SHADOWS, 1 },
 	{ "MOV SS shadow", act_mov_ss_shadow, WITH_SHADOWS, 1 },
