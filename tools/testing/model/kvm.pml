@@ -145,7 +145,7 @@ inline complete_interrupts()
 #define EMULATOR_SET_NMI_MASK	set_nmi_mask
 #endif
 
-/* KVM does the IRET itself behind an exit, as in real mode. */
+/* KVM does the IRET itself after an exit, as in real mode. */
 inline emulate_iret()
 {
 	pop();
@@ -202,8 +202,8 @@ inline world()
 		halted = false		/* KVM_REQ_NMI alone does that */
 	:: true -> host_timer()
 	/*
-	 * An exception from user space; not in front of what is injected again.
-	 * Behind a fault of IRET that KVM has repaired it is the IRET's.
+	 * An exception from user space; not before what is injected again.
+	 * After a fault of IRET that KVM has repaired it is the IRET's.
 	 */
 	:: depth < EXC_LEVELS && !exc && !nmi_injected && !halted ->
 		exc = true;

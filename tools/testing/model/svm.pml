@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * An AMD CPU, and arch/x86/kvm/svm/iret_window.c and step.c: what the IRET window
+ * An AMD CPU, and arch/x86/kvm/svm/latch.c and loan.c: what the IRET window
  * of L1 and the emulated vNMI of L2 share.  One latch; which of the two it is
  * decides LATCH_OF_L2.
  *
- * Not modelled: GIF, SMM, SEV, and STEP_SHADOW_POPS, what kind of instruction is
- * under the step.
+ * Not modelled: GIF, SMM, SEV, and STEP_SHADOW_POPS and _SYSCALL, what kind of
+ * instruction is under the step.
  */
 
 /* enum nmi_state */
 mtype = { NMI_OPEN, NMI_BLOCKED, NMI_RETIRING };
 
-/* enum nmi_step */
-mtype = { STEP_NONE, STEP_IRET, STEP_TASK_SWITCH, STEP_SHADOW };
+/* enum latch_event */
+mtype = { LATCH_NMI, LATCH_IRET, LATCH_NOT_NEXT, LATCH_END, LATCH_HANDED_OVER };
 
-/* struct iret_window; where the intercepted IRET is, as a depth */
+/* enum nmi_want */
+mtype = { WANT_NOTHING, WANT_VNMI, WANT_STEP };
+
+/* enum nmi_loan */
+mtype = { LOAN_NONE, LOAN_VNMI, LOAN_HELD_VNMI, STEP_IRET, STEP_TASK_SWITCH, STEP_SHADOW };
+
+/* struct nmi_latch; where the intercepted IRET is, as a depth */
 mtype state = NMI_OPEN;
-byte window_at;
+byte latch_at;
 bool tried;
 
 /* struct svm_nmi */
 bool enter;
 bool in_play;
 bool owned;
-bool ready;
-bool step;
-mtype step_lent = STEP_NONE;
+mtype want = WANT_NOTHING;
+mtype lent = LOAN_NONE;
 
 /* The VMCB */
 bool intercept_iret;
@@ -48,7 +53,7 @@ inline cpu_injects()
 	must(unseen, !tf)
 }
 
-/* #DB behind an instruction that was stepped, or what is taken in front of it. */
+/* #DB after an instruction that was stepped, or what is taken before it. */
 inline cpu_stepped()
 {
 	if
@@ -58,92 +63,61 @@ inline cpu_stepped()
 	fi
 }
 
-/* iret_window.c */
+/* latch.h */
 
-inline svm_nmi_update()
+inline nmi_rearm()
 {
-	enter = L2_IN_PLAY || state == NMI_RETIRING || step || ready;
+	enter = L2_IN_PLAY || state == NMI_RETIRING || want != WANT_NOTHING;
 	in_play = enter || state == NMI_BLOCKED
 }
 
-/* That for L2's latch is lent by emulate_vnmi(). */
-#define without_iret_intercept	(intercept_iret && LATCH_OF_L2)
-
-inline iret_window_block()
+inline nmi_want(what)
 {
-	state = NMI_BLOCKED;
-	intercept_iret = intercept_iret || !LATCH_OF_L2;
-	step = false;
-	svm_nmi_update()
+	want = what;
+	nmi_rearm()
 }
 
-inline set_open()
+inline nmi_ask_again()
 {
 	if
-	:: state == NMI_BLOCKED -> intercept_iret = without_iret_intercept
+	:: nmi_pending > 0 -> req_event = true
 	:: else
+	fi
+}
+
+/* latch.c */
+
+/* The intercept for L2's latch is lent by emulate_vnmi(). */
+inline latch_move(what)
+{
+	if
+	:: what == LATCH_NMI -> state = NMI_BLOCKED
+	:: what == LATCH_IRET -> state = NMI_RETIRING
+	:: what == LATCH_NOT_NEXT -> state = (state == NMI_OPEN -> NMI_OPEN : NMI_BLOCKED)
+	:: what == LATCH_END || what == LATCH_HANDED_OVER -> state = NMI_OPEN
 	fi;
-	state = NMI_OPEN;
-	step = false;
-	svm_nmi_update()
+	intercept_iret = (LATCH_OF_L2 -> intercept_iret : state == NMI_BLOCKED);
+	nmi_want(WANT_NOTHING)
 }
 
-inline iret_window_open()
+inline latch_open()
 {
-	set_open();
-	if
-	:: nmi_pending > 0 -> req_event = true
-	:: else
-	fi
-}
-
-inline iret_window_wait()
-{
-	step = true;
-	svm_nmi_update()
-}
-
-inline ask_again()
-{
-	step = false;
-	ready = false;
-	if
-	:: nmi_pending > 0 -> req_event = true
-	:: else
-	fi
-}
-
-inline svm_nmi_cancel()
-{
-	if
-	:: step || ready -> ask_again()
-	:: else
-	fi
+	latch_move(LATCH_END);
+	nmi_ask_again()
 }
 
 inline iret_intercepted()
 {
-	state = NMI_RETIRING;
-	window_at = depth;
+	latch_at = depth;
 	tried = false;
-	enter = true
-}
-
-inline iret_interception()
-{
-	intercept_iret = without_iret_intercept;
-	iret_intercepted();
-	if
-	:: nmi_pending > 0 -> req_event = true
-	:: else
-	fi
+	latch_move(LATCH_IRET)
 }
 
 inline iret_faulted()
 {
 	if
-	:: LATCH_OF_L2 -> iret_window_block()
-	:: else -> iret_window_open()
+	:: LATCH_OF_L2 -> latch_move(LATCH_NOT_NEXT)
+	:: else -> latch_open()
 	fi
 }
 
@@ -151,20 +125,30 @@ inline iret_is_not_next()
 {
 	if
 	:: event == EXC && tried -> iret_faulted()
-	:: else -> iret_window_block()
+	:: else -> latch_move(LATCH_NOT_NEXT)
 	fi
 }
 
-/* step.c */
+/* An exit in RETIRING: has the IRET retired, faulted, or is it still ahead? */
+inline look_for_iret()
+{
+	if
+	:: stepped || !latch_at_iret -> latch_open()
+	:: !stepped && latch_at_iret && vectoring == EXC -> iret_faulted()
+	:: else -> tried = (exit == TASK_SWITCH || exit == FAULT)
+	fi
+}
+
+/* loan.c */
 
 inline step_lend()
 {
 	if
-	:: state != NMI_RETIRING -> step_lent = STEP_SHADOW
-	:: state == NMI_RETIRING -> step_lent = STEP_IRET
-	:: state == NMI_RETIRING && depth == 1 && TASKS -> step_lent = STEP_TASK_SWITCH
+	:: state != NMI_RETIRING -> lent = STEP_SHADOW
+	:: state == NMI_RETIRING -> lent = STEP_IRET
+	:: state == NMI_RETIRING && depth == 1 && TASKS -> lent = STEP_TASK_SWITCH
 	fi;
-	tf = (step_lent != STEP_TASK_SWITCH)
+	tf = (lent != STEP_TASK_SWITCH)
 }
 
 inline step_take_back()
@@ -177,18 +161,46 @@ inline step_take_back()
 	/* An exception that is intercepted without the step as well. */
 	:: exit == FAULT -> owned = false
 	:: true -> owned = (exit == DB || exit == FAULT)
-	fi;
-	step_lent = STEP_NONE
+	fi
 }
 
-/* iret_window.c again: has the IRET retired, faulted, or is it still ahead? */
-inline look_for_iret()
+inline loan_make()
+{
+	step_lend()
+}
+
+inline loan_return()
+{
+	stepped = false;
+	owned = false;
+	if
+	:: lent != LOAN_NONE -> step_take_back()
+	:: else
+	fi;
+	lent = LOAN_NONE
+}
+
+/* nmi.c */
+
+inline ask_again()
+{
+	nmi_want(WANT_NOTHING);
+	nmi_ask_again()
+}
+
+inline svm_nmi_cancel()
 {
 	if
-	:: stepped || !window_at_iret -> iret_window_open()
-	:: !stepped && window_at_iret && interrupted == EXC -> iret_faulted()
-	:: else -> tried = (exit == TASK_SWITCH || exit == FAULT)
+	:: want != WANT_NOTHING -> ask_again()
+	:: else
 	fi
+}
+
+inline iret_interception()
+{
+	intercept_iret = (LATCH_OF_L2 && intercept_iret);
+	iret_intercepted();
+	nmi_ask_again()
 }
 
 /* svm_nmi_handle_exit(), the exit handlers, svm_nmi_task_switch() */

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * SVM, IRET window: arch/x86/kvm/svm/nmi.c and iret_window.c on a CPU without
- * vNMI.  The latch is in svm.pml.
+ * SVM, IRET window: arch/x86/kvm/svm/nmi.c on a CPU without vNMI.  The latch is in
+ * svm.pml.
  */
 #define LATCH_OF_L2		false
 #define L2_IN_PLAY		false
 #define IRET_FAULT_UNBLOCKS	true
 #define TASKS			true	/* IRET may be a task switch */
-#define iret_may_switch		(depth == 1 && step_lent != STEP_IRET)
-#define iret_must_switch	(step_lent == STEP_TASK_SWITCH)
-#define STEPS_TRAP		(step_lent != STEP_TASK_SWITCH)
-#define faults_exit		(step_lent != STEP_NONE)
-#define window_at_iret		(at_iret[depth] && depth == window_at)
+#define iret_may_switch		(depth == 1 && lent != STEP_IRET)
+#define iret_must_switch	(lent == STEP_TASK_SWITCH)
+#define STEPS_TRAP		(lent != STEP_TASK_SWITCH)
+#define faults_exit		(lent != LOAN_NONE)
+#define latch_at_iret		(at_iret[depth] && depth == latch_at)
 #define iret_has_faulted	(state == NMI_RETIRING && tried)
 #define EXC_LEVELS		2	/* exceptions in handlers */
 #define may_nest		false
 #define may_stay_halted		(!deliverable)
 #define mask_may_lag		false
 #define late_max		0
+#define enters_again		again	/* svm_vcpu_run() does */
+
+bool again;
+bool delivered;
 
 #include "guest.pml"
 #include "svm.pml"
@@ -34,8 +38,8 @@ inline set_nmi_mask()
 {
 	if
 	:: nmi_mask == (state != NMI_OPEN) -> skip
-	:: nmi_mask && state == NMI_OPEN -> iret_window_block()
-	:: !nmi_mask && state != NMI_OPEN -> iret_window_open()
+	:: nmi_mask && state == NMI_OPEN -> latch_move(LATCH_NMI)
+	:: !nmi_mask && state != NMI_OPEN -> latch_open()
 	fi
 }
 
@@ -50,14 +54,14 @@ inline nmi_allowed()
 inline inject_nmi()
 {
 	event = NMI;
-	iret_window_block()
+	latch_move(LATCH_NMI)
 }
 
 inline enable_nmi_window()
 {
 	if
 	:: state == NMI_BLOCKED -> skip
-	:: else -> iret_window_wait()
+	:: else -> nmi_want(WANT_STEP)
 	fi
 }
 
@@ -70,7 +74,7 @@ inline delivery_aborted()
 inline task_switched()
 {
 	if
-	:: state == NMI_RETIRING -> iret_window_open()
+	:: state == NMI_RETIRING -> latch_open()
 	:: else
 	fi
 }
@@ -79,105 +83,109 @@ inline create()
 {
 	state = NMI_OPEN;
 	intercept_iret = false;
-	step = false;
-	ready = false;
-	window_at = 0;
+	latch_at = 0;
 	tried = false;
-	svm_nmi_update()
+	nmi_want(WANT_NOTHING)
 }
 
 inline reset()
 {
-	iret_window_open()
+	latch_open()
 }
-
-/* iret_window.c: what needs more than the latch */
 
 /* Where there is a choice user space may be debugging the guest. */
-
-inline deliver()
-{
-	ready = false;
-	if
-	:: nmi_pending == 0 -> skip
-	:: nmi_pending > 0 ->
-		nmi_allowed();
-		if
-		:: true ->
-			req_event = true;
-			kick = true
-		:: event == NONE && allowed == 1 ->
-			nmi_pending--;
-			nmi_injected = true;
-			inject_nmi();
-			if
-			:: nmi_pending > 0 -> enable_nmi_window()
-			:: else
-			fi
-		fi
-	fi
-}
 
 inline svm_nmi_enter()
 {
 	if
-	:: state == NMI_RETIRING && (event != NONE || !window_at_iret) ->
+	:: state == NMI_RETIRING && (event != NONE || !latch_at_iret) ->
 		iret_is_not_next()
-	:: !(state == NMI_RETIRING && (event != NONE || !window_at_iret)) && ready ->
-		deliver()
 	:: else
 	fi;
 	if
-	:: step && event != NONE ->
+	:: want == WANT_STEP && event != NONE ->
 		ask_again();
 		kick = true
-	:: step && event == NONE -> step_lend()
+	:: want == WANT_STEP && event == NONE -> loan_make()
 	:: else
 	fi
 }
 
 inline reenter_at_iret()
 {
-	intercept_iret = false;
 	iret_intercepted();
 	if
-	:: nmi_pending > 0 -> iret_window_wait()
+	:: nmi_pending > 0 ->
+		want = WANT_STEP;
+		loan_make()
 	:: else
 	fi;
-	reenter = true
+	again = true
+}
+
+inline deliver()
+{
+	delivered = false;
+	if
+	:: nmi_pending == 0 -> skip
+	:: nmi_pending > 0 ->
+		nmi_injected = false;
+		nmi_allowed();
+		if
+		:: true		/* an SMI waits */
+		:: allowed == 1 ->
+			nmi_pending--;
+			nmi_injected = true;
+			inject_nmi();
+			if
+			:: nmi_pending > 0 -> enable_nmi_window()
+			:: else
+			fi;
+			delivered = true
+		fi
+	fi
 }
 
 inline reenter_after_step()
 {
-	owned = false;
-	ready = (nmi_pending > 0);
-	set_open();
-	reenter = true
+	latch_move(LATCH_END);
+	deliver();
+	if
+	:: delivered ->
+		owned = false;
+		again = true
+	:: else -> nmi_ask_again()
+	fi
+}
+
+inline entry_is_over()
+{
+	loan_return();
+	if
+	:: stepped && owned -> reenter_after_step()
+	:: true
+	fi;
+	if
+	:: again
+	:: else ->
+		if
+		:: want != WANT_NOTHING -> ask_again()
+		:: else
+		fi;
+		if
+		:: state == NMI_RETIRING -> look_for_iret()
+		:: else
+		fi;
+		nmi_rearm()
+	fi
 }
 
 inline svm_nmi_exit()
 {
-	stepped = false;
 	if
 	:: exit == IRET && state == NMI_BLOCKED -> reenter_at_iret()
-	:: true ->
-		if
-		:: step_lent != STEP_NONE -> step_take_back()
-		:: else
-		fi;
-		if
-		:: stepped && owned -> reenter_after_step()
-		:: true ->
-			if
-			:: step -> ask_again()
-			:: else
-			fi;
-			if
-			:: state == NMI_RETIRING -> look_for_iret()
-			:: else
-			fi;
-			svm_nmi_update()
-		fi
+	:: enter -> entry_is_over()
+	:: !enter
 	fi
 }
 
@@ -193,9 +201,13 @@ inline before_entry()
 
 inline after_exit()
 {
-	complete_interrupts();
+	again = false;
 	if
 	:: in_play -> svm_nmi_exit()
+	:: else
+	fi;
+	if
+	:: !again -> complete_interrupts()
 	:: else
 	fi
 }
@@ -213,7 +225,7 @@ inline cancel()
 	complete_interrupts()
 }
 
-/* The IRET intercept comes in front of everything that IRET does, but its fetch. */
+/* The IRET intercept comes before everything that IRET does, but its fetch. */
 inline cpu_boundary()
 {
 	if
@@ -233,10 +245,10 @@ inline cpu_boundary()
 inline rest()
 {
 	if
-	:: iret_unseen && state == NMI_RETIRING && window_at_iret -> blocked = true
+	:: iret_unseen && state == NMI_RETIRING && latch_at_iret -> blocked = true
 	:: else
 	fi;
-	must(at_rest, !tf && step_lent == STEP_NONE && event == NONE);
+	must(at_rest, !tf && lent == LOAN_NONE && event == NONE);
 	get_nmi_mask();
 	must(at_rest, nmi_mask == (blocked || nmi_injected))
 }
@@ -244,9 +256,11 @@ inline rest()
 inline forget()
 {
 	stepped = false;
+	again = false;
+	delivered = false;
 	if
 	:: state != NMI_RETIRING ->
-		window_at = 0;
+		latch_at = 0;
 		tried = false
 	:: else
 	fi

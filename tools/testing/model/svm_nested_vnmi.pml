@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * vNMI for L1, emulated: arch/x86/kvm/svm/nested_vnmi.c with the latch of
- * iret_window.c applied to L2.  The guest here is L2.  L1 is part of the world: it
+ * latch.c applied to L2.  The guest here is L2.  L1 is part of the world: it
  * sets V_NMI, injects again what an exit has interrupted, and has a latch and
  * NMIs of its own.
  *
@@ -12,11 +12,11 @@
 #define L2_IN_PLAY		(v_nmi || state != NMI_OPEN || l1_state != NMI_OPEN || event == NMI)
 #define IRET_FAULT_UNBLOCKS	false	/* by the manual */
 #define TASKS			true
-#define iret_may_switch		(depth == 1 && step_lent != STEP_IRET)
-#define iret_must_switch	(step_lent == STEP_TASK_SWITCH)
-#define STEPS_TRAP		(step_lent != STEP_TASK_SWITCH)
-#define faults_exit		(step_lent != STEP_NONE)
-#define window_at_iret		(at_iret[depth] && depth == window_at)
+#define iret_may_switch		(depth == 1 && lent != STEP_IRET)
+#define iret_must_switch	(lent == STEP_TASK_SWITCH)
+#define STEPS_TRAP		(lent != STEP_TASK_SWITCH)
+#define faults_exit		(lent != LOAN_NONE)
+#define latch_at_iret		(at_iret[depth] && depth == latch_at)
 #define iret_has_faulted	false
 #define EXC_LEVELS		2
 #define may_nest		false
@@ -53,21 +53,21 @@ inline inject_into_l2()
 	must(order, !nested_run_pending || nmi_pending == 0 || l1_state != NMI_OPEN);
 	event = NMI;
 	v_nmi = false;
-	iret_window_block()
+	latch_move(LATCH_NMI)
 }
 
 inline emulate_vnmi()
 {
 	boundary_is_free = (event == NONE);
 	if
-	:: event == NMI -> iret_window_block()
+	:: event == NMI -> latch_move(LATCH_NMI)
 	:: else
 	fi;
 	l1_goes_first();
 	if
-	:: state == NMI_RETIRING -> step = true
+	:: state == NMI_RETIRING -> want = WANT_STEP
 	:: state == NMI_OPEN && v_nmi && !busy && !boundary_is_free -> kick = true
-	:: state == NMI_OPEN && v_nmi && !busy && boundary_is_free && shadow != 0 -> step = true
+	:: state == NMI_OPEN && v_nmi && !busy && boundary_is_free && shadow != 0 -> want = WANT_STEP
 	:: state == NMI_OPEN && v_nmi && !busy && boundary_is_free && shadow == 0 -> inject_into_l2()
 	:: else
 	fi;
@@ -81,7 +81,7 @@ inline sync_masked()
 
 inline nested_vnmi_unmask()
 {
-	iret_window_open();
+	latch_open();
 	intercept_iret = false;
 	v_nmi_mask = false
 }
@@ -93,7 +93,7 @@ inline svm_nmi_enter_l2()
 	:: else
 	fi;
 	state = (v_nmi_mask -> NMI_BLOCKED : NMI_OPEN);
-	svm_nmi_update()
+	nmi_rearm()
 }
 
 inline svm_nmi_leave_l2()
@@ -108,8 +108,7 @@ inline svm_nmi_leave_l2()
 	:: nmi_injected -> v_nmi_mask = false
 	:: else
 	fi;
-	step = false;
-	ready = false
+	nmi_want(WANT_NOTHING)
 }
 
 /* nmi.c: NMIs for L1 make L2 exit, what is injected again is L2's. */
@@ -125,7 +124,7 @@ inline nmi_allowed()
 inline inject_nmi()
 {
 	event = NMI;
-	svm_nmi_update()
+	nmi_rearm()
 }
 
 inline enable_nmi_window() { skip }
@@ -144,7 +143,7 @@ inline set_nmi_mask()
 	:: nmi_mask && l1_state == NMI_OPEN -> l1_state = NMI_BLOCKED
 	:: !nmi_mask && l1_state != NMI_OPEN -> l1_state = NMI_OPEN
 	fi;
-	svm_nmi_update()
+	nmi_rearm()
 }
 
 inline emulator_set_nmi_mask()
@@ -163,33 +162,29 @@ inline check_nested_events()
 	to_l1 = (nmi_pending > 0 && l1_state == NMI_OPEN && !nested_run_pending)
 }
 
-/* iret_window.c */
+/* nmi.c again */
 
 inline svm_nmi_enter()
 {
 	if
-	:: state == NMI_RETIRING && (event != NONE || !window_at_iret) -> iret_is_not_next()
+	:: state == NMI_RETIRING && (event != NONE || !latch_at_iret) -> iret_is_not_next()
 	:: else
 	fi;
 	emulate_vnmi();
 	if
-	:: step && event != NONE ->
+	:: want == WANT_STEP && event != NONE ->
 		ask_again();
 		kick = true
-	:: step && event == NONE -> step_lend()
+	:: want == WANT_STEP && event == NONE -> loan_make()
 	:: else
 	fi
 }
 
-inline svm_nmi_exit()
+inline entry_is_over()
 {
-	stepped = false;
+	loan_return();
 	if
-	:: step_lent != STEP_NONE -> step_take_back()
-	:: else
-	fi;
-	if
-	:: step -> ask_again()
+	:: want != WANT_NOTHING -> ask_again()
 	:: else
 	fi;
 	if
@@ -197,7 +192,15 @@ inline svm_nmi_exit()
 	:: else
 	fi;
 	sync_masked();
-	svm_nmi_update()
+	nmi_rearm()
+}
+
+inline svm_nmi_exit()
+{
+	if
+	:: enter -> entry_is_over()
+	:: else
+	fi
 }
 
 inline cpu_boundary()
@@ -269,7 +272,7 @@ inline forget()
 	to_l1 = false;
 	if
 	:: state != NMI_RETIRING ->
-		window_at = 0;
+		latch_at = 0;
 		tried = false
 	:: else
 	fi
@@ -307,7 +310,7 @@ outside:
 	atomic {
 		exit = NONE;
 		kick = false;
-		must(at_rest, !tf && step_lent == STEP_NONE && (event == NONE || from_l1));
+		must(at_rest, !tf && lent == LOAN_NONE && (event == NONE || from_l1));
 		must(at_rest, v_nmi_mask == (blocked || nmi_injected));
 		must(at_rest, (l1_state != NMI_OPEN) == l1_blocked);
 		must(once, owed == v_nmi + nmi_injected + from_l1);
@@ -333,8 +336,7 @@ outside:
 			goto progress_world
 		/* KVM_GET_NESTED_STATE, KVM_SET_NESTED_STATE on a new vCPU */
 		:: !nested_run_pending ->
-			step = false;
-			ready = false;
+			want = WANT_NOTHING;
 			svm_nmi_enter_l2();
 			req_event = true;
 			goto progress_world
@@ -431,12 +433,12 @@ executed:
 
 exited:
 	atomic {
-		nested_run_pending = false;
-		complete_interrupts();
 		if
 		:: in_play -> svm_nmi_exit()
 		:: else
 		fi;
+		nested_run_pending = false;
+		complete_interrupts();
 		if
 		/* L1 intercepts this one. */
 		:: (exit == INTR || exit == HLT || exit == NPF || exit == FAULT || exit == IRET) && !owned ->

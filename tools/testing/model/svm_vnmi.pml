@@ -22,8 +22,10 @@
 /* struct svm_nmi */
 bool enter;
 bool in_play;
-bool vnmi;			/* wanted for the next entry */
-bool vnmi_lent;
+mtype = { WANT_NOTHING, WANT_VNMI };
+mtype want = WANT_NOTHING;
+mtype = { LOAN_NONE, LOAN_VNMI };
+mtype lent = LOAN_NONE;
 
 /* int_ctl of the VMCB */
 bool v_nmi;
@@ -77,19 +79,21 @@ inline cpu_boundary()
 	fi
 }
 
-/* vnmi.c */
+/* latch.h */
 
-inline svm_nmi_update()
+inline nmi_rearm()
 {
-	enter = vnmi;
+	enter = (want != WANT_NOTHING);
 	in_play = enter
 }
 
-inline vnmi_wait()
+inline nmi_want(what)
 {
-	vnmi = true;
-	svm_nmi_update()
+	want = what;
+	nmi_rearm()
 }
+
+/* loan.c */
 
 inline vnmi_lend()
 {
@@ -97,13 +101,13 @@ inline vnmi_lend()
 	must(once, nmi_pending == 1 || blocked || shadow != 0);
 	owed = owed - (nmi_pending - 1);
 	nmi_pending = 1;
-	vnmi_lent = true;
+	lent = LOAN_VNMI;
 	v_nmi = true
 }
 
 inline vnmi_take_back()
 {
-	vnmi_lent = false;
+	lent = LOAN_NONE;
 	if
 	:: v_nmi -> v_nmi = false
 	:: else -> nmi_pending--
@@ -145,7 +149,7 @@ inline inject_nmi()
 
 inline enable_nmi_window()
 {
-	vnmi_wait()
+	nmi_want(WANT_VNMI)
 }
 
 inline delivery_aborted()
@@ -165,10 +169,9 @@ inline svm_nmi_task_switch()
 
 inline create()
 {
-	vnmi = false;
 	v_nmi = false;
 	v_nmi_mask = false;
-	svm_nmi_update()
+	nmi_want(WANT_NOTHING)
 }
 
 /* init_vmcb() has cleared the mask. */
@@ -177,11 +180,9 @@ inline reset()
 	v_nmi_mask = false
 }
 
-/* iret_window.c */
-
 inline ask_again()
 {
-	vnmi = false;
+	nmi_want(WANT_NOTHING);
 	if
 	:: nmi_pending > 0 -> req_event = true
 	:: else
@@ -191,7 +192,7 @@ inline ask_again()
 inline svm_nmi_cancel()
 {
 	if
-	:: vnmi -> ask_again()
+	:: want != WANT_NOTHING -> ask_again()
 	:: else
 	fi
 }
@@ -199,7 +200,7 @@ inline svm_nmi_cancel()
 inline svm_nmi_enter()
 {
 	if
-	:: vnmi && nmi_pending > 0 -> vnmi_lend()
+	:: want == WANT_VNMI && nmi_pending > 0 -> vnmi_lend()
 	:: else
 	fi
 }
@@ -207,14 +208,14 @@ inline svm_nmi_enter()
 inline svm_nmi_exit()
 {
 	if
-	:: vnmi_lent -> vnmi_take_back()
+	:: lent == LOAN_VNMI -> vnmi_take_back()
 	:: else
 	fi;
 	if
-	:: vnmi -> ask_again()
+	:: want != WANT_NOTHING -> ask_again()
 	:: else
 	fi;
-	svm_nmi_update()
+	nmi_rearm()
 }
 
 /* svm.c */
@@ -229,11 +230,11 @@ inline before_entry()
 
 inline after_exit()
 {
-	complete_interrupts();
 	if
 	:: in_play -> svm_nmi_exit()
 	:: else
-	fi
+	fi;
+	complete_interrupts()
 }
 
 inline cancel()
@@ -270,7 +271,7 @@ inline handle_exit()
 
 inline rest()
 {
-	must(at_rest, !v_nmi && !vnmi_lent && event == NONE);
+	must(at_rest, !v_nmi && lent == LOAN_NONE && event == NONE);
 	must(at_rest, v_nmi_mask == (blocked || nmi_injected))
 }
 

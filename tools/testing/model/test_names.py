@@ -30,10 +30,11 @@ class Names(unittest.TestCase):
             self.assertEqual(names - defined, set())
 
     def test_states(self):
-        """the states of the IRET window and its steps are those of the C code"""
-        header = (KVM / "svm/nmi.h").read_text()
+        """the states of the latch, what moves it and what is lent are those of the C code"""
+        header = "".join((KVM / "svm" / name).read_text() for name in ("nmi.h", "latch.h"))
         model = (HERE / "svm.pml").read_text()
-        for enum, left_out in (("nmi_state", []), ("nmi_step", ["STEP_SHADOW_POPS"])):
+        for enum, left_out in (("nmi_state", []), ("latch_event", []), ("nmi_want", []),
+                               ("nmi_loan", ["STEP_SHADOW_POPS", "STEP_SHADOW_SYSCALL"])):
             body = re.search(rf"^enum {enum} {{(.*?)^}}", header, re.M | re.S).group(1)
             states = re.search(rf"/\* enum {enum} \*/\nmtype = {{(.*?)}}", model).group(1)
             self.assertEqual(re.findall(r"\w+", states) + left_out, re.findall(r"^\t(\w+),", body, re.M))

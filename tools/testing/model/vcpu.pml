@@ -3,9 +3,16 @@
  * The one process: a vCPU's thread, from outside through an entry, some of the
  * guest's instructions and an exit, over and over.
  *
+ * A path in which a vendor module's vcpu_run() enters the guest again by itself says
+ * by enters_again that this is what has just come about.
+ *
  * LIVELOCK is for the search for entries and exits that lead nowhere: cycles in
  * which the guest executes nothing, and nothing comes from outside either.
  */
+#ifndef enters_again
+#define enters_again	false
+#endif
+
 #ifndef LIVELOCK
 #define progress_world		outside
 #define progress_exit		exited
@@ -55,6 +62,11 @@ outside:
 entry:
 	atomic {
 		before_entry();
+		goto vmrun
+	};
+
+vmrun:
+	atomic {
 		deliver_event();
 		clear_scratch();
 		if
@@ -106,13 +118,16 @@ exited:
 		reenter = false;
 		after_exit();
 		if
+		:: enters_again ->
+			exit = NONE;
+			goto vmrun
 		/* kvm_vcpu_exit_request(), perhaps for an NMI that has just come */
 		:: reenter -> goto progress_world
 		:: reenter && req_event -> goto outside
 		:: reenter && !req_event ->
 			exit = NONE;
 			goto entry
-		:: !reenter ->
+		:: !reenter && !enters_again ->
 			handle_exit();
 			goto outside
 		fi

@@ -2,12 +2,16 @@
 /*
  * arch/x86/kvm/vmx/nmi.c: what virtual NMIs and soft vNMI share.
  *
- * Not modelled: SMM, nested virtualization, vm86 real mode.
+ * Not modelled: SMM, nested virtualization, vm86 real mode, CPUs that have the monitor
+ * trap flag.
  */
+
+#define enters_again		again	/* vmx_vcpu_run() does */
 
 /* struct vmx_nmi, struct loaded_vmcs */
 bool enter;
-bool nmi_reenter;		/* nmi.reenter */
+bool nmi_owned;			/* nmi.owned */
+bool again;
 bool timer;
 bool known_unmasked;
 
@@ -21,44 +25,10 @@ inline look_again()
 	kick = true
 }
 
-inline wait_for_end_of_sti()
+inline next_boundary_wait()
 {
 	irq_window = true;
 	timer = true
-}
-
-inline vmx_nmi_reenter()
-{
-	nmi_reenter = true;
-	enter = true
-}
-
-/* Where there is a choice, can_deliver() may say no. */
-inline deliver()
-{
-	nmi_reenter = false;
-	if
-	:: nmi_pending == 0 -> skip
-	:: nmi_pending > 0 ->
-		nmi_allowed();
-		if
-		:: true ->
-			req_event = true;
-			kick = true
-		:: event == NONE ->
-			if
-			:: allowed == 1 ->
-				nmi_pending--;
-				nmi_injected = true;
-				inject_nmi()
-			:: else
-			fi;
-			if
-			:: nmi_pending > 0 -> enable_nmi_window()
-			:: else
-			fi
-		fi
-	fi
 }
 
 inline before_entry()
@@ -66,6 +36,41 @@ inline before_entry()
 	if
 	:: enter -> vmx_nmi_enter()
 	:: else
+	fi
+}
+
+inline deliver()
+{
+	nmi_allowed();
+	if
+	:: allowed == 1 ->
+		nmi_pending--;
+		nmi_injected = true;
+		inject_nmi()
+	:: else -> enable_nmi_window()
+	fi
+}
+
+/* Where there is a choice, may_reenter() may say no. */
+inline own_exit()
+{
+	if
+	:: true ->
+		nmi_owned = true;
+		enter = true;
+		if
+		:: nmi_pending > 0 -> req_event = true
+		:: else
+		fi
+	:: !req_event && nmi_pending < 2 ->
+		nmi_injected = false;
+		exc = false;
+		if
+		:: nmi_pending > 0 -> deliver()
+		:: else
+		fi;
+		before_entry();
+		again = true
 	fi
 }
 

@@ -19,7 +19,7 @@
 #define mask_may_lag		(soft_nmi_blocked || timed_out)
 
 #define TIMEOUT			2	/* soft_vnmi_timeout_ms */
-#define TIMER			1	/* SHADOW_POLL_NS */
+#define TIMER			1	/* POLL_NS */
 #define MAX_MISSES		2
 
 /* At once with IRQs on, and back where the NMI came unless that was given up. */
@@ -52,7 +52,7 @@ bool rf;			/* RFLAGS.RF, ours */
 bool fired;
 bool returned;
 bool was_lent;
-bool owned;			/* the #DB is not the guest's */
+bool owned;			/* the exit is not the guest's, nor an interrupt's */
 
 /* Ghosts */
 bool timed_out;
@@ -107,7 +107,7 @@ inline cpu_stepped()
 	:: soft_nmi_blocked && waited + ran < TIMEOUT + 1 -> ran++
 	:: else
 	fi;
-	/* Code behind the interrupted instruction may lead there again. */
+	/* Code after the interrupted instruction may lead there again. */
 	if
 	:: !returned && depth == home && exact -> at_spot = false
 	:: !returned && depth == home && exact ->
@@ -187,7 +187,7 @@ inline return_breakpoint_enter()
 	fi
 }
 
-inline take_back()
+inline return_breakpoint_take_back()
 {
 	lent = false
 }
@@ -208,7 +208,7 @@ inline return_breakpoint_exit()
 	:: armed ->
 		if
 		:: was_lent ->
-			take_back();
+			return_breakpoint_take_back();
 			end_pass()
 		:: else
 		fi;
@@ -218,9 +218,9 @@ inline return_breakpoint_exit()
 			if
 			:: was_lent && fired ->
 				if
-				:: true -> vmx_nmi_reenter()
+				:: true -> owned = true
 				/* The guest has a cause of its own. */
-				:: depth < EXC_LEVELS -> owned = false
+				:: depth < EXC_LEVELS
 				fi;
 				if
 				:: !returned ->
@@ -257,20 +257,20 @@ inline soft_vnmi_block()
 	ran = 0
 }
 
-inline soft_vnmi_unblock()
+inline end_blocking()
 {
 	soft_nmi_blocked = false;
 	armed = false;
+	waiting = false
+}
+
+inline soft_vnmi_unblock()
+{
 	if
-	:: waiting ->
-		waiting = false;
-		timer = false
+	:: nmi_pending > 0 -> req_event = true
 	:: else
 	fi;
-	if
-	:: nmi_pending > 0 && !nmi_reenter -> req_event = true
-	:: else
-	fi
+	end_blocking()
 }
 
 inline soft_vnmi_blocked()
@@ -334,6 +334,17 @@ inline soft_vnmi_enter()
 	fi
 }
 
+inline took_irq_window()
+{
+	if
+	:: exit == IRQ_WINDOW && nmi_pending > 0 ->
+		irq_window = false;
+		owned = true
+	/* An interrupt waits for it as well. */
+	:: true
+	fi
+}
+
 inline soft_vnmi_exit()
 {
 	if
@@ -344,10 +355,14 @@ inline soft_vnmi_exit()
 	:: !soft_nmi_blocked -> known_unmasked = true
 	:: soft_nmi_blocked ->
 		return_breakpoint_exit();
-		soft_vnmi_count_time();
 		if
-		:: vectoring == NONE && (returned || irqs_open) -> soft_vnmi_unblock()
+		:: vectoring == NONE && !returned && irqs_open -> took_irq_window()
 		:: else
+		fi;
+		if
+		:: vectoring == NONE && (returned || irqs_open) && owned -> end_blocking()
+		:: vectoring == NONE && (returned || irqs_open) && !owned -> soft_vnmi_unblock()
+		:: else -> soft_vnmi_count_time()
 		fi
 	fi
 }
@@ -391,17 +406,14 @@ inline enable_nmi_window()
 {
 	if
 	:: soft_nmi_blocked -> soft_vnmi_wait()
-	:: else -> wait_for_end_of_sti()
+	:: else -> next_boundary_wait()
 	fi
 }
 
 inline vmx_nmi_enter()
 {
 	enter = false;
-	if
-	:: nmi_reenter -> deliver()
-	:: else
-	fi;
+	nmi_owned = false;
 	soft_vnmi_enter()
 }
 
@@ -429,13 +441,13 @@ inline create()
 	timer = false;
 	irq_window = false;
 	enter = false;
-	nmi_reenter = false;
+	nmi_owned = false;
 	late = 0
 }
 
 inline reset()
 {
-	nmi_reenter = false;
+	nmi_owned = false;
 	known_unmasked = false;
 	soft_vnmi_unblock()
 }
@@ -444,23 +456,30 @@ inline reset()
 
 inline after_exit()
 {
-	owned = (exit == DB);
+	again = false;
+	owned = false;
+	as_exception = false;
 	if
 	:: !known_unmasked -> soft_vnmi_exit()
 	:: else
 	fi;
-	as_exception = false;
-	complete_interrupts();
-	reenter = nmi_reenter && (exit == DB) && owned
+	if
+	:: owned -> own_exit()
+	:: else
+	fi;
+	if
+	:: !again -> complete_interrupts()
+	:: else
+	fi
 }
 
 inline handle_exit()
 {
 	if
-	:: exit == DB && !owned ->
+	:: exit == DB && !nmi_owned ->
 		exc = true;
 		req_event = true
-	:: exit == IRQ_WINDOW ->
+	:: exit == IRQ_WINDOW && !nmi_owned ->
 		irq_window = false;
 		req_event = true
 	:: exit == FAULT ->
@@ -476,12 +495,12 @@ inline handle_exit()
 	:: exit == NPF -> skip
 	:: exit == HLT -> halted = true
 	:: else
-	fi;
-	owned = false
+	fi
 }
 
 inline forget()
 {
+	owned = false;
 	returned = false;
 	was_lent = false;
 	if

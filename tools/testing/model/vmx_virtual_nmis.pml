@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * VMX with virtual NMIs: arch/x86/kvm/vmx/nmi.c.  The CPU tracks blocking in the
+ * VMX with virtual NMIs: arch/x86/kvm/vmx/nmi.c and virtual_nmis.c.  The CPU tracks blocking in the
  * VMCS and makes NMI-window exits.
  *
  * Not modelled: SMM, nested virtualization, vm86 real mode.
@@ -15,9 +15,9 @@
 #define may_nest		false
 #define may_stay_halted		(!deliverable)
 #define mask_may_lag		false
-#define late_max		TIMER	/* behind an STI shadow with IRQs off */
+#define late_max		TIMER	/* after an STI shadow with IRQs off */
 
-#define TIMER			1	/* SHADOW_POLL_NS, in instructions */
+#define TIMER			1	/* POLL_NS, in instructions */
 
 #include "guest.pml"
 #include "kvm.pml"
@@ -100,7 +100,9 @@ inline host_timer()
 	fi
 }
 
-inline vmx_set_blocking_bit(blocking)
+/* virtual_nmis.c */
+
+inline set_blocking_bit(blocking)
 {
 	known_unmasked = !(blocking);
 	blocking_by_nmi = blocking
@@ -108,12 +110,7 @@ inline vmx_set_blocking_bit(blocking)
 
 inline get_nmi_mask()
 {
-	if
-	:: known_unmasked -> nmi_mask = false
-	:: else ->
-		nmi_mask = blocking_by_nmi;
-		known_unmasked = !blocking_by_nmi
-	fi
+	nmi_mask = !known_unmasked && blocking_by_nmi
 }
 
 inline set_nmi_mask()
@@ -124,7 +121,7 @@ inline set_nmi_mask()
 		:: !nmi_mask && nmi_pending > 0 -> req_event = true
 		:: else
 		fi;
-		vmx_set_blocking_bit(nmi_mask)
+		set_blocking_bit(nmi_mask)
 	:: else
 	fi
 }
@@ -144,7 +141,7 @@ inline enable_nmi_window()
 {
 	if
 	:: shadow != STI -> nmi_window = true
-	:: else -> wait_for_end_of_sti()
+	:: else -> next_boundary_wait()
 	fi
 }
 
@@ -160,28 +157,27 @@ inline iret_did_not_retire()
 	fi
 }
 
-/* Where there is a choice, can_deliver() may say no. */
 inline vmx_nmi_exit()
 {
 	iret_did_not_retire();
 	if
-	:: did_not_retire -> vmx_set_blocking_bit(true)
+	:: did_not_retire -> set_blocking_bit(true)
 	:: !did_not_retire && blocking_by_nmi -> skip
 	:: !did_not_retire && !blocking_by_nmi ->
 		known_unmasked = true;
 		if
 		:: exit == NMI_WINDOW ->
 			nmi_window = false;
-			vmx_nmi_reenter()
-		:: true
+			own_exit()
+		:: else
 		fi
 	fi
 }
 
-inline look_at_iret_fault()
+inline virtual_nmis_enter()
 {
 	if
-	:: event == EXC -> vmx_set_blocking_bit(false)
+	:: event == EXC -> set_blocking_bit(false)
 	:: else
 	fi;
 	iret_fault = false
@@ -190,12 +186,9 @@ inline look_at_iret_fault()
 inline vmx_nmi_enter()
 {
 	enter = false;
+	nmi_owned = false;
 	if
-	:: nmi_reenter -> deliver()
-	:: else
-	fi;
-	if
-	:: iret_fault -> look_at_iret_fault()
+	:: iret_fault -> virtual_nmis_enter()
 	:: else
 	fi
 }
@@ -203,13 +196,13 @@ inline vmx_nmi_enter()
 inline delivery_aborted()
 {
 	nmi_injected = true;
-	vmx_set_blocking_bit(false)
+	set_blocking_bit(false)
 }
 
 inline vmx_nmi_took_task_gate()
 {
 	nmi_injected = false;
-	vmx_set_blocking_bit(true)
+	set_blocking_bit(true)
 }
 
 inline create()
@@ -220,7 +213,7 @@ inline create()
 	irq_window = false;
 	timer = false;
 	enter = false;
-	nmi_reenter = false;
+	nmi_owned = false;
 	iret_fault = false
 }
 
@@ -229,14 +222,15 @@ inline reset()
 {
 	blocking_by_nmi = false;
 	iret_fault = false;
-	nmi_reenter = false;
-	known_unmasked = false
+	nmi_owned = false;
+	known_unmasked = true
 }
 
 /* vmx.c */
 
 inline after_exit()
 {
+	again = false;
 	/* Undefined while an event is delivered: the worse of the two. */
 	unblocking_due_to_iret = unblocking_due_to_iret || vectoring != NONE;
 	if
@@ -244,14 +238,16 @@ inline after_exit()
 	:: else
 	fi;
 	unblocking_due_to_iret = false;
-	complete_interrupts();
-	reenter = nmi_reenter && (exit == NMI_WINDOW)
+	if
+	:: !again -> complete_interrupts()
+	:: else
+	fi
 }
 
 inline handle_exit()
 {
 	if
-	:: exit == NMI_WINDOW ->
+	:: exit == NMI_WINDOW && !nmi_owned ->
 		/* handle_nmi_window() */
 		nmi_window = false;
 		req_event = true
