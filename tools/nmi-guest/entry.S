@@ -5,29 +5,12 @@
  */
 
 #include "layout.h"
+#include "stubs.S"
 
 	.text
 	.code64
 
-/* Vector n is at stubs64 + 16 * n. */
-	.macro	stub vector
-	.balign	16
-	.if	\vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17
-	.else
-	push	$0
-	.endif
-	push	$\vector
-	jmp	event64
-	.endm
-
-	.globl	stubs64
-	.balign	16
-stubs64:
-	.set	vector, 0
-	.rept	256
-	stub	vector
-	.set	vector, vector + 1
-	.endr
+	stubs	stubs64, event64
 
 event64:
 	push	%rax

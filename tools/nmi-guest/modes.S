@@ -2,6 +2,7 @@
 /* To 32-bit protected mode without paging, from there to real mode, and back. */
 
 #include "layout.h"
+#include "stubs.S"
 
 /* Where a label of the copy is. Without parentheses: those mean registers. */
 #define REAL(label)	label - real_mode_start + REAL_MODE
@@ -60,24 +61,7 @@ in_64bit:
 	ret
 
 	.code32
-	.macro	stub32 vector
-	.balign	16
-	.if	\vector == 8 || (\vector >= 10 && \vector <= 14) || \vector == 17
-	.else
-	push	$0
-	.endif
-	push	$\vector
-	jmp	event32
-	.endm
-
-	.globl	stubs32
-	.balign	16
-stubs32:
-	.set	vector, 0
-	.rept	256
-	stub32	vector
-	.set	vector, vector + 1
-	.endr
+	stubs	stubs32, event32
 
 event32:
 	pusha

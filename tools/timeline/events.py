@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 # to record it. trace-cmd leaves out FLAGS; perf does, too, puts a space before
 # PID and the system before EVENT.
 LINE = re.compile(r'\s*(?P<task>.+?)[-\s]+(?P<pid>\d+)\s+(?:\([\s\d-]+\)\s+)?\[\d+\]\s+(?:[^\s:]+\s+)?'
-                  r'(?P<s>\d+)\.(?P<fraction>\d+):\s+(?:kvm_nmi:)?kvm_nmi_(?P<kind>\w+):\s+'
-                  r'vcpu (?P<vcpu>\d+),? (?P<text>.*?)\s*')
+                  r'(?P<s>\d+)\.(?P<fraction>\d+):\s+(?:kvm_nmi:)?kvm_nmi_(?P<kind>\w+):\s+(?P<text>.*?)\s*')
 
-TEXTS = {
-    'inject': re.compile(r'rip (?P<rip>\w+) rsp (?P<rsp>\w+) rflags (?P<rflags>\w+) '
-                         r'cpl (?P<cpl>\d) level (?P<level>L[12])(?P<again> again)?'),
-    'window': re.compile(r'level (?P<level>L[12]) waits for (?P<how>.+)'),
-    'taken': re.compile(r'(?P<left>\d+) still pending'),
-    'unblock': re.compile(r'level (?P<level>L[12]) open again after (?P<blocked_ns>\d+) ns: (?P<why>.+)'),
+# The fields of each event, after vcpu_id.
+FIELDS = {
+    'inject': ('level', 'rip', 'rsp', 'rflags', 'cpl', 'again'),
+    'window': ('level', 'window'),
+    'taken': ('pending',),
+    'unblock': ('level', 'blocked_ns', 'reason'),
 }
 
-EVENT = re.compile(r'\bkvm_nmi_(?:' + '|'.join(TEXTS) + '):')
+EVENT = re.compile(r'\bkvm_nmi_(?:' + '|'.join(FIELDS) + '):')
 LOST = re.compile(r'\[LOST (\d+) EVENTS\]|EVENTS DROPPED')
 
 
@@ -33,7 +32,7 @@ class Event:
     time: int               # ns
     task: str               # the vCPU's thread: TASK-PID
     vcpu: int
-    kind: str               # a key of TEXTS
+    kind: str               # a key of FIELDS
     fields: dict
 
 
@@ -47,11 +46,13 @@ class Trace:
 def parse(line):
     """The event in a line, None if the line is not understood."""
     head = LINE.fullmatch(line)
-    body = head and TEXTS[head['kind']].fullmatch(head['text'])
-    if not body:
+    if not head:
+        return None
+    fields = dict(word.partition('=')[::2] for word in head['text'].split())
+    if tuple(fields) != ('vcpu_id', *FIELDS[head['kind']]) or '' in fields.values():
         return None
     time = int(head['s']) * 10**9 + int(head['fraction'].ljust(9, '0')[:9])
-    return Event(time, f'{head["task"]}-{head["pid"]}', int(head['vcpu']), head['kind'], body.groupdict())
+    return Event(time, f'{head["task"]}-{head["pid"]}', int(fields['vcpu_id']), head['kind'], fields)
 
 
 def read_trace(file, name):

@@ -59,8 +59,8 @@ def microseconds(ns, digits=1):
 
 
 def of_l2(event):
-    """To be put behind what happened while a nested guest ran."""
-    return ' of L2' if event.fields['level'] == 'L2' else ''
+    """To be put after what happened while a nested guest ran."""
+    return ' of L2' if event.fields['level'] == '2' else ''
 
 
 class Story:
@@ -89,7 +89,7 @@ class Story:
             span.end, span.ended = time, ended
 
     def inject(self, event):
-        if event.fields['again']:
+        if event.fields['again'] == '1':
             if not self.vnmi:
                 self.begin('blocked', event.time)
             self.tell(event, 'again', 'again', 'injected again: an exit interrupted the delivery')
@@ -107,12 +107,12 @@ class Story:
 
     def window(self, event):
         which = 'the next' if 'blocked' in self.begun or self.vnmi else 'an'
-        if event.fields['how'] == 'v-nmi':
+        if event.fields['window'] == 'v-nmi':
             self.leave_to_cpu()
-        label = 'waits for ' + WINDOWS.get(event.fields['how'], event.fields['how'])
+        label = 'waits for ' + WINDOWS.get(event.fields['window'], event.fields['window'])
         sentence = f'{which} NMI{of_l2(event)} {label}'
         # There is nothing to step over while NMIs are blocked but the IRET, and it is known by its intercept.
-        if event.fields['how'] == 'single-step' and 'blocked' in self.begun:
+        if event.fields['window'] == 'single-step' and 'blocked' in self.begun:
             label, sentence = 'IRET intercepted, one step', f'IRET intercepted, {sentence}'
         self.begin('waiting', event.time)
         self.tell(event, 'window', label, sentence)
@@ -126,14 +126,14 @@ class Story:
         self.leave_to_cpu()
         self.end('waiting', event.time)
         self.lane.nmis += 1
-        left = int(event.fields['left'])
+        left = int(event.fields['pending'])
         self.tell(event, 'taken', f'NMI {self.lane.nmis} taken',
                   f'NMI {self.lane.nmis} taken by the CPU at some time since the entry'
                   + (f', {left} more waiting' if left else ''))
 
     def unblock(self, event):
         length = int(event.fields['blocked_ns'])
-        why = CAUSES.get(event.fields['why'], event.fields['why'])
+        why = CAUSES.get(event.fields['reason'], event.fields['reason'])
         unseen = '' if 'blocked' in self.begun else '; what blocked NMIs is not in the trace'
         self.begin('blocked', event.time - length)
         self.end('blocked', event.time)
