@@ -13,7 +13,7 @@ from pathlib import Path
 TESTING = Path(__file__).resolve().parents[1]
 
 # Without what was asked of the check that runs this.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PARTS", "LONG")}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PARTS", "LONG", "AGAIN")}
 
 GOOD = """\
 # nmi_some_test
@@ -96,9 +96,45 @@ class Check(unittest.TestCase):
     def test_bad(self):
         """a failed test is told with what it printed"""
         status, lines = self.check(BAD, 1)
-        self.assertEqual(lines[1:3], ["not ok amd nmi_some_test: it comes once", "    expected 1, seen 2"])
+        told = ["not ok amd nmi_some_test: it comes once", "    expected 1, seen 2"]
+        self.assertEqual(lines[1:3], told)
+        self.assertEqual(lines[-5:-2], ["failed:"] + ["    " + line for line in told])
         self.assertEqual(lines[-1], "1 passed, 1 failed, 0 skipped")
         self.assertEqual(status, 1)
+
+    def run_twice(self, first, second, **variables):
+        """Status and lines when hosts print FIRST in their first run and SECOND in the next one."""
+        run = self.testing / "hosts/run"
+        for name, record in ("first", first), ("second", second):
+            (self.testing / name).write_text(record)
+        run.write_text(f"#!/bin/sh\ncd {self.testing}\n[ ! -e seen ] || cp second first\ntouch seen\n"
+                       "cat first\n! grep -q '^not ok' first\n")
+        run.chmod(0o755)
+        (self.testing / "seen").unlink(missing_ok=True)
+        done = subprocess.run([self.testing / "harness/check"], text=True, capture_output=True,
+                              env=ENVIRONMENT | {"HOSTS": "amd"} | variables)
+        return done.returncode, done.stdout.splitlines()
+
+    def test_again(self):
+        """asked to try again, what fails once is unsteady, what fails twice has failed, and what passes is not tried"""
+        other = BAD.replace("ok 1 an NMI", "not ok 1 an NMI").replace("not ok 2", "ok 2")
+        unsteady = ["unsteady, failed in one of two runs:", "    not ok amd nmi_some_test: it comes once",
+                    "        expected 1, seen 2"]
+        for first, second, last, status in ((GOOD, BAD, "1 passed, 0 failed, 1 skipped", 0),
+                                            (BAD, GOOD, "1 passed, 0 failed, 0 skipped", 0),
+                                            (BAD, BAD, "1 passed, 1 failed, 0 skipped", 1),
+                                            (BAD, other, "1 passed, 0 failed, 0 skipped", 0)):
+            with self.subTest(first=first, second=second):
+                done, lines = self.run_twice(first, second, AGAIN="1")
+                self.assertEqual((done, lines[-1]), (status, last))
+                told = [n for n, line in enumerate(lines) if line == unsteady[0]]
+                self.assertEqual(len(told), {GOOD: 0, BAD: second != BAD, other: 2}[first] + (second == other))
+                if told:
+                    self.assertEqual(lines[told[0]:told[0] + 3], unsteady)
+
+    def test_not_again(self):
+        """unasked, nothing is tried a second time"""
+        self.assertEqual(self.run_twice(BAD, GOOD)[0], 1)
 
     def test_crashed(self):
         """a host that crashes after good tests has failed, with the reason"""

@@ -81,6 +81,27 @@ echo make "$@" >>{self.root}/log
             if "check-fresh" not in part:
                 self.assertEqual(self.run_ci(n, "exit 2"), (1, self.expected(n, (0, 1, 0))), part)
 
+    def test_unsteady(self):
+        """what was unsteady in a fresh root is told once more before the totals, and passes twice, not three times"""
+        told = "unsteady, failed in one of two runs:\n    not ok amd nmi_some_test: it comes\n        seen 2\n"
+        self.run_ci()
+        n = next(n for n, part in enumerate(self.parts, 1) if "check-fresh" in part)
+        for times, counts in ((1, (4, 0, 1)), (2, (4, 0, 1)), (3, (4, 3, 1))):
+            bad = f"printf '{told * times}'; echo amd: in 3 s; echo 4 passed, 0 failed, 1 skipped"
+            self.assertEqual(self.run_ci(n, bad), (times == 3, self.expected(n, counts)))
+            text = "\n".join(self.said[-len(self.parts) - 3 * times - 3:]) + "\n"
+            self.assertEqual(text.count(told), times)
+
+    def test_told(self):
+        """what failed is told once more before the totals"""
+        self.run_ci()
+        n = next(n for n, part in enumerate(self.parts, 1) if "check-fresh" in part)
+        self.run_ci(n, "echo failed:; echo '    not ok amd: it comes'; echo amd: in 3 s; "
+                       "echo 4 passed, 1 failed, 1 skipped; exit 1")
+        end = self.said[-len(self.parts) - 3:]
+        self.assertIn("    not ok amd: it comes", end)
+        self.assertNotIn("amd: in 3 s", end)
+
     def test_no_totals(self):
         """a fresh root that ends without totals, without a test or with a status is a failure"""
         self.run_ci()
