@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * nmi_cost [ROW...]: what NMIs cost a guest, in ticks of its TSC and in VM exits.
+ * nmi_cost [-c SAMPLES] [ROW...]: what NMIs cost a guest, in ticks of its TSC and in VM
+ * exits.
  * The first line names all rows, then comes one line for each that is wanted:
  *
  *	cost NAME ticks N exits M alike A of B
@@ -13,26 +14,37 @@
  * an end of RCU's grace period, or a page of the guest mapped. On a real CPU the
  * ticks are time, and no two samples need be alike: N is then the middle as well.
  *
+ * With -c it is for a real CPU: so many samples of each row, on one CPU of the host,
+ * but no row longer than a minute, and the first row once more at the end. Of the
+ * ticks' distribution a line has the 1st percentile, the median and the 99th:
+ *
+ *	cycles NAME samples B p1 N median N p99 N exits M
+ *
  * A sample is what passes between two RDTSCs of the guest, so that what user space
  * does is not in it. "End of the handler" is an RDTSC right before its IRET.
  * The exits are those of the KVM_RUN around it, without the final one, by which
  * the guest reports, and without the host's own interrupts.
  */
+#include <sched.h>
 #include <signal.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "nmi_test.h"
 
 #define SAMPLES		64
 #define SERIES		10000	/* samples of a row that takes all in one KVM_RUN */
 #define SAMPLE_SECONDS	4	/* soft vNMI may take one */
+#define ROW_SECONDS	60	/* with -c */
+#define HALT_TRIES	50
 
 #define ICR_NMI		"$0x400"	/* to APIC 0, the only one */
 
 /* What the guest measured: one sample, or a series of them. */
 static uint32_t ticks[SERIES];
 static uint64_t start_rflags;
+static uint32_t series = SERIES;
 
 /*
  * Handlers and the code they interrupt share registers: R8D is the time at the
@@ -49,8 +61,6 @@ static uint64_t start_rflags;
 #define END		ASM_STAGE(STAGE_END)
 #define START		"rdtsc; mov %eax, %r8d\n"
 #define SINCE_START	"sub %r8d, %eax; mov %eax, ticks(%rip)\n"
-
-_Static_assert(SERIES == 10000, "as below");
 
 asm(
 /* An NMI into running code. */
@@ -119,7 +129,7 @@ asm(
 "	je 2b\n"
 "	rdtsc; sub %r8d, %eax; mov %eax, ticks(,%rbx,4)\n"
 "	inc %ebx\n"
-"	cmp $10000, %ebx\n"
+"	cmp series(%rip), %ebx\n"
 "	jne 1b\n" END
 "	jmp run_series\n"
 "nmi_series:\n"
@@ -133,7 +143,7 @@ asm(
 "	xor %eax, %eax; cpuid\n"
 "	rdtsc; sub %r8d, %eax; mov %eax, ticks(,%rsi,4)\n"
 "	inc %esi\n"
-"	cmp $10000, %esi\n"
+"	cmp series(%rip), %esi\n"
 "	jne 1b\n" END
 "	jmp run_plain\n"
 );
@@ -201,15 +211,23 @@ static void nmi_and_irq(struct kvm_vcpu *vcpu)
 	CHECK(__vm_ioctl(vcpu->vm, KVM_SIGNAL_MSI, &msi) == 1, "no MSI");
 }
 
-/* By the time of the signal the guest has long halted. */
+/*
+ * By the time of the signal the guest has long halted, unless the host had other things to
+ * do; then even the first signal may come ahead of the KVM_RUN that it is to end.
+ */
 static void nmi_when_halted(struct kvm_vcpu *vcpu)
 {
-	struct itimerval soon = { .it_value.tv_usec = 2000 };
+	struct itimerval soon = { .it_value.tv_usec = 2000, .it_interval.tv_usec = 2000 };
+	struct itimerval never = {};
 	struct kvm_mp_state state;
+	unsigned int i = 0;
 
-	setitimer(ITIMER_REAL, &soon, NULL);
-	CHECK(__vcpu_run(vcpu) && errno == EINTR, "the guest did not halt");
-	vcpu_mp_state_get(vcpu, &state);
+	do {
+		setitimer(ITIMER_REAL, &soon, NULL);
+		CHECK(__vcpu_run(vcpu) && errno == EINTR, "the guest did not halt");
+		vcpu_mp_state_get(vcpu, &state);
+	} while (state.mp_state != KVM_MP_STATE_HALTED && ++i < HALT_TRIES);
+	setitimer(ITIMER_REAL, &never, NULL);
 	CHECK_EQ(state.mp_state, KVM_MP_STATE_HALTED);
 	send_nmi(vcpu);
 }
@@ -230,6 +248,10 @@ static const struct row rows[] = {
 
 static uint64_t sample_ticks[SERIES], sample_exits[SERIES];
 
+/* With -c. */
+static bool in_cycles;
+static unsigned int nr_samples = SAMPLES;
+
 /* The guest's code up to the OUT that ends a sample, whose exit is not counted. */
 static uint64_t run_sample(struct kvm_vcpu *vcpu)
 {
@@ -249,26 +271,28 @@ static uint64_t run_sample(struct kvm_vcpu *vcpu)
 
 static unsigned int take_samples(struct kvm_vcpu *vcpu)
 {
+	time_t until = time(NULL) + ROW_SECONDS;
 	uint64_t exits;
 	unsigned int i;
 
 	if (!row->series) {
-		for (i = 0; i < SAMPLES; i++) {
+		for (i = 0; i < nr_samples && (i < SAMPLES || time(NULL) < until); i++) {
 			sample_exits[i] = run_sample(vcpu);
 			sample_ticks[i] = ticks[0];
 		}
-		return SAMPLES;
+		return i;
 	}
 
 	/* The first series is the one that maps the guest's memory. */
 	run_sample(vcpu);
 	exits = run_sample(vcpu);
-	CHECK(exits % SERIES == 0, "%lu exits in %u samples", exits, SERIES);
-	for (i = 0; i < SERIES; i++) {
-		sample_exits[i] = exits / SERIES;
+	/* What an interrupt of the host costs a real machine may be an exit more. */
+	CHECK(in_cycles || exits % series == 0, "%lu exits in %u samples", exits, series);
+	for (i = 0; i < series; i++) {
+		sample_exits[i] = exits / series;
 		sample_ticks[i] = ticks[i];
 	}
-	return SERIES;
+	return series;
 }
 
 static int by_value(const void *a, const void *b)
@@ -292,6 +316,15 @@ static unsigned int alike(const uint64_t *values, unsigned int nr)
 	while (i < nr && values[i] == values[0])
 		i++;
 	return i;
+}
+
+static void print_cycles(unsigned int nr)
+{
+	uint64_t median = middle(sample_ticks, nr);
+
+	printf("cycles %s samples %u p1 %lu median %lu p99 %lu exits %lu\n", row->name, nr,
+	       sample_ticks[nr / 100], median, sample_ticks[nr - 1 - nr / 100],
+	       middle(sample_exits, nr));
 }
 
 static void print_cost(unsigned int nr)
@@ -326,9 +359,13 @@ static void measure(void)
 	start_rflags = RFLAGS_FIXED | row->rflags;
 	sync_global_to_guest(vcpu->vm, guest_run);
 	sync_global_to_guest(vcpu->vm, start_rflags);
+	sync_global_to_guest(vcpu->vm, series);
 	/* What the start of a VM has left to be done in the host. */
 	sleep(1);
-	print_cost(take_samples(vcpu));
+	if (in_cycles)
+		print_cycles(take_samples(vcpu));
+	else
+		print_cost(take_samples(vcpu));
 }
 
 /* A row that ends in a failure takes no other with it. */
@@ -361,18 +398,58 @@ static bool wanted(const char *name, char **names)
 	return false;
 }
 
+/* The last CPU that this may run on: the first one has most of the host's own work. */
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t cpus;
+	int cpu = CPU_SETSIZE - 1;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity: %s",
+		    strerror(errno));
+	while (!CPU_ISSET(cpu, &cpus))
+		cpu--;
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity: %s",
+		    strerror(errno));
+	printf("on CPU %d\n", cpu);
+}
+
+static void __attribute__((noreturn)) usage(void)
+{
+	fprintf(stderr, "usage: nmi_cost [-c SAMPLES] [ROW...]; SAMPLES: %u to %u\n",
+		SAMPLES, SERIES);
+	exit(2);
+}
+
 int main(int argc, char **argv)
 {
 	bool good = true;
+	int option;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	while ((option = getopt(argc, argv, "c:")) != -1) {
+		if (option != 'c')
+			usage();
+		in_cycles = true;
+		nr_samples = series = atoi(optarg);
+		if (nr_samples < SAMPLES || nr_samples > SERIES)
+			usage();
+	}
+	argv += optind;
+
 	printf("rows");
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
 		printf(" %s", row->name);
 	printf("\n");
+	if (in_cycles)
+		stay_on_one_cpu();
 
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
-		if (wanted(row->name, argv + 1))
+		if (wanted(row->name, argv))
 			good &= measure_in_child();
+	row = rows;
+	if (in_cycles && wanted(row->name, argv))
+		good &= measure_in_child();
 	return !good;
 }
