@@ -73,6 +73,18 @@ step unload $unload; loaded
 step unload-again $unload; loaded
 step load-busy with_open $load; loaded
 step load-vm with_vm $load; loaded
+nested() { cat "/sys/module/$module/parameters/nested"; }
+swap=scripts/load-module
+step check $swap check; loaded
+export CALLER=report; step check-vm with_vm $swap check; unset CALLER; loaded
+echo "kernel/arch/x86/kvm/$(basename $ours)" |
+	step check-built-in covering "/lib/modules/$kver/modules.builtin" $swap check; loaded
+echo Y | step check-signed covering /sys/module/module/parameters/sig_enforce $swap check; loaded
+step anew $swap load --anew nested=0; nested
+step anew-vm with_vm $swap unload --anew; loaded
+step anew-again $swap load --anew; nested
+step anew-stock $swap unload --anew nested=0; nested
+step anew-stock-again $swap unload --anew; loaded
 # Only a CPU with VMX has a line "vmx flags".
 grep -v '^vmx flags' /proc/cpuinfo >plain
 sed 's/^\\(flags.*\\) \\(vmx\\|svm\\)\\b/\\1/' plain | step no-cpu covering /proc/cpuinfo $load; loaded
@@ -197,6 +209,22 @@ class Load:
                 with self.subTest(f"{action} {process}"):
                     self.assert_step(f"{action}-{user}", False,
                                      rf"{action}: {self.module} is in use: .*; held by: {process} \d+$", after)
+
+    def test_check(self):
+        """check says what would be refused, for whom it was asked, and touches nothing"""
+        self.assert_step("check", True, "", "stock")
+        self.assert_step("check-vm", False, rf"report: {self.module} is in use: .*; held by: halted_vm \d+$", "stock")
+        self.assert_step("check-built-in", False, f"check: {self.module} is built into the kernel {RE_KVER}", "stock")
+        self.assert_step("check-signed", False, "check: this kernel takes signed modules only", "stock")
+
+    def test_anew(self):
+        """with --anew each is loaded again, with parameters or without, and not while a VM runs"""
+        without, by_default = ("N", "Y") if self.module == "kvm_intel" else ("0", "1")
+        self.assert_step("anew", True, "load: .* is loaded", without)
+        self.assert_step("anew-vm", False, f"unload: {self.module} is in use: ", self.ours)
+        self.assert_step("anew-again", True, "load: .* is loaded", by_default)
+        self.assert_step("anew-stock", True, "unload: the distribution's .* is loaded", without)
+        self.assert_step("anew-stock-again", True, "unload: the distribution's .* is loaded", "stock")
 
     def test_options(self):
         """options in modprobe.d hold for our module too"""
