@@ -42,7 +42,7 @@ all: modules
 # the name of run-.
 named := $(shell sed -n 's/^.. make \([a-z-]*\) .*/\1/p' Makefile)
 after-deps := $(shell sed -n 's/^run-\([a-z-]*\):.*/\1/p' Makefile)
-.PHONY: all help modules known-hosts FORCE $(named) $(after-deps:%=run-%)
+.PHONY: all help modules known-hosts report-possible FORCE $(named) $(after-deps:%=run-%)
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -96,6 +96,10 @@ selftests: $(out)/src/.version
 	@$(MAKE) -s -C tools/testing/selftests/kvm \
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
 
+$(out)/selftests/cpu_facts: tools/report/cpu_facts.c
+	@mkdir -p $(@D)
+	@gcc -O2 -Wall -Wextra -static -o $@ $<
+
 ## make image         fetch the kernel that the hosts boot; KVER= may be one without headers
 # It is unpacked, not installed. One that was built from its own source is taken from
 # where it was built, or from IMAGE.
@@ -126,6 +130,8 @@ deps:
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
 ## make fuzz          random programs beside a model for MINUTES=10 on HOST=amd, from SEED= on
+## make report        what this machine's CPU does, with the distribution's module and ours (as root; HOST=amd
+##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
@@ -142,6 +148,11 @@ docs: purposes := docs
 check-debug: purposes := build test debug
 patches check-patches: purposes := build patches
 nmi-guest: purposes := guest
+# Only with HOST= is it for an emulated host.
+report-host := $(if $(filter-out file undefined,$(origin HOST)),$(HOST))
+report: purposes := build report $(if $(report-host),test)
+# What is in the way of it is told before anything is installed or built.
+report: report-possible
 $(after-deps): deps
 	@$(MAKE) KVER='$(wanted)' run-$@
 
@@ -179,6 +190,13 @@ run-model:
 run-fuzz: modules selftests image
 	@HOST='$(HOST)' MINUTES='$(MINUTES)' SEED='$(SEED)' PROGRAMS='$(PROGRAMS)' STOCK='$(STOCK)' \
 		tools/testing/harness/fuzz
+
+report-possible:
+	@$(if $(report-host),:,tools/report/report --check)
+
+run-report: modules selftests $(out)/selftests/cpu_facts $(if $(report-host),image)
+	@TESTS='$(TESTS)' PROGRAMS='$(PROGRAMS)' SAMPLES='$(SAMPLES)' NAME='$(NAME)' \
+		tools/report/report $(if $(report-host),--host '$(report-host)')
 
 HOST ?= amd
 run-demo: modules image

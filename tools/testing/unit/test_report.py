@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""'make report': the machine is left as it was whatever happens, and reports say what was seen."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import unittest.mock
+import xml.etree.ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOL = ROOT / "tools/report"
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(TOOL)]
+
+import page
+import picture
+import record
+import text
+from as_module import as_module
+
+CPUINFO = """\
+vendor_id	: AuthenticAMD
+model name	: Some CPU
+microcode	: 0x1000065
+flags		: fpu svm {flags}
+"""
+
+# In a folder of the PATH, or beside in-machine's tests. $MODULES notes what is loaded.
+PROGRAMS = {
+    "id": "echo 0",
+    "rmmod": 'rm -r "$MACHINE/sys/module/$1"',
+    "insmod": """\
+file=$1; shift
+echo "$(basename "$(dirname "$file")") $*" | sed 's/ $//' >>"$MODULES"
+[ "$REFUSE" != "$(basename "$(dirname "$file")")" ] || { echo "insmod: refused" >&2; exit 1; }
+parameters=$MACHINE/sys/module/kvm_amd/parameters
+mkdir -p "$parameters"
+case " $* " in *' vnmi=0 '*) echo N ;; *) echo Y ;; esac >"$parameters/vnmi"
+case $file in */ours/*) echo 9.9 >"$MACHINE/sys/module/kvm_amd/version" ;; esac""",
+}
+TESTS = {
+    "cpu_facts": """\
+printf 'vendor AuthenticAMD\\nfamily 25\\nmodel 97\\nstepping 2\\nbrand Some CPU\\nsvm npt vnmi\\nmsr not read\\n'""",
+    "nmi_a_test": """\
+echo 1..3; echo ok 1 one; echo '# why'; echo not ok 2 two; echo 'ok 3 # SKIP three: no reason'; exit 1""",
+    "nmi_fuzz_test": """\
+echo "failed: nmi_fuzz_test 7 1"
+echo "$2 programs from seed $1 on, 12 to their end, 1 not as the model says"; exit 1""",
+    "nmi_cost": """\
+echo "rows plain-exit pair"
+echo "cycles plain-exit samples $2 p1 1000 median 1010 p99 1100 exits 1"
+echo "cost halted never"
+echo "cycles pair samples $2 p1 5000 median 5100 p99 9000 exits 2"
+echo "cycles plain-exit samples $2 p1 1000 median 1012 p99 1100 exits 1" """,
+}
+
+
+def write_program(path, lines):
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+
+
+class Machine:
+    """A machine of files, with both modules to load and tests that print what they are told to."""
+
+    def __init__(self, folder, flags="constant_tsc nonstop_tsc", **tests):
+        self.folder = folder
+        self.root = folder / "machine"
+        clock = self.root / "sys/devices/system/clocksource/clocksource0"
+        for part in clock, self.root / "sys/module", self.root / "proc/sys/kernel", folder / "bin", folder / "tests":
+            part.mkdir(parents=True)
+        (clock / "current_clocksource").write_text("tsc\n")
+        (self.root / "proc/cpuinfo").write_text(CPUINFO.format(flags=flags))
+        (self.root / "proc/sys/kernel/tainted").write_text("12288\n")
+        for name, lines in PROGRAMS.items():
+            write_program(folder / "bin" / name, lines)
+        for name, lines in {**TESTS, **tests}.items():
+            write_program(folder / "tests" / name, lines)
+        shutil.copy(ROOT / "tools/testing/selftests/kvm/run-tests", folder / "tests")
+        for which in "stock", "ours":
+            (folder / "tests/modules" / which).mkdir(parents=True)
+
+    def start(self, **settings):
+        environment = {**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", "MACHINE": str(self.root),
+                       "MODULES": str(self.folder / "loads"), "TESTS": "", "PROGRAMS": "24", "SAMPLES": "100",
+                       **settings}
+        return subprocess.Popen(["sh", TOOL / "in-machine", self.folder / "tests"], env=environment, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run(self, **settings):
+        with self.start(**settings) as process:
+            said, errors = process.communicate()
+        return process.returncode, said, errors
+
+    def loads(self):
+        """What was loaded, one after the other."""
+        file = self.folder / "loads"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+class WithMachine(unittest.TestCase):
+    def machine(self, **kwargs):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Machine(Path(folder.name), **kwargs)
+
+
+class InMachine(WithMachine):
+    def test_whole(self):
+        """each module on each path, and the distribution's at the end"""
+        machine = self.machine()
+        status, said, errors = machine.run()
+        self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(machine.loads(), ["stock", "stock vnmi=0", "ours", "ours vnmi=0", "stock"])
+        report = record.parse(said)
+        self.assertEqual([(run["module"], run["path"], run["parameters"]) for run in report["runs"]],
+                         [("stock", "SVM vNMI", ""), ("stock", "SVM IRET window", "vnmi=0"),
+                          ("ours", "SVM vNMI", ""), ("ours", "SVM IRET window", "vnmi=0")])
+        self.assertEqual([run["version"] for run in report["runs"]], ["the distribution's"] * 2 + ["9.9"] * 2)
+        self.assertEqual(report["cpu"]["microcode"], "0x1000065")
+
+    def test_one_path(self):
+        """PATHS narrows to one of them, PARAMETERS go to both modules"""
+        machine = self.machine()
+        status, said, _ = machine.run(PATHS="vnmi=0", PARAMETERS="x=1")
+        self.assertEqual(status, 0)
+        self.assertEqual([run["path"] for run in record.parse(said)["runs"]], ["SVM IRET window"] * 2)
+        self.assertEqual(machine.loads(), ["stock x=1", "stock x=1 vnmi=0", "ours x=1", "ours x=1 vnmi=0", "stock x=1"])
+
+    def test_broken_off(self):
+        """a signal ends what runs, also what has left its group, and loads the distribution's module"""
+        for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+            with self.subTest(number.name):
+                machine = self.machine(nmi_a_test='echo $$ >"$MODULES.pid"; exec sleep 300')
+                pid = machine.folder / "loads.pid"
+                with machine.start() as process:
+                    deadline = time.monotonic() + 60
+                    while not pid.exists() or not pid.read_text().endswith("\n"):
+                        self.assertLess(time.monotonic(), deadline)
+                        time.sleep(0.05)
+                    process.send_signal(number)
+                    said, errors = process.communicate(timeout=60)
+                self.assertEqual((process.returncode, errors), (128 + number, ""))
+                self.assertEqual(machine.loads(), ["stock", "stock"])
+                self.assertFalse(Path(f"/proc/{pid.read_text().strip()}").exists())
+                with self.assertRaisesRegex(record.BrokenRecord, "broken off in @part tests"):
+                    record.parse(said)
+
+    def test_ours_refused(self):
+        """if the kernel refuses our module the distribution's is loaded again"""
+        machine = self.machine()
+        status, said, errors = machine.run(REFUSE="ours")
+        self.assertEqual((status, errors), (1, "insmod: refused\n"))
+        self.assertEqual(machine.loads(), ["stock", "stock vnmi=0", "ours", "stock"])
+        self.assertRaises(record.BrokenRecord, record.parse, said)
+
+    def test_first_refused(self):
+        """a refusal at the very first load leaves it at that"""
+        machine = self.machine()
+        self.assertEqual(machine.run(REFUSE="stock")[0], 1)
+        self.assertEqual(machine.loads(), ["stock"])
+
+    def test_no_tsc(self):
+        """where the TSC cannot be trusted there are no cycles, and the record says why"""
+        for flags, clock, why in (("constant_tsc", "tsc", "the CPU has no nonstop_tsc"),
+                                  ("constant_tsc nonstop_tsc", "hpet", "the kernel's clock is hpet")):
+            with self.subTest(why):
+                machine = self.machine(flags=flags)
+                file = machine.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
+                file.write_text(f"{clock}\n")
+                report = record.parse(machine.run()[1])
+                self.assertEqual(report["tsc"], why)
+                self.assertFalse(any("costs" in run for run in report["runs"]))
+                report.update({"name": "x", "kvm-nmi": "9.9"})
+                self.assertIn(f"! the TSC cannot be trusted: {why}; no cycles", list(text.screen(report)))
+                report = record.parse(machine.run(TRUST_TSC="y")[1])
+                self.assertTrue(all("costs" in run for run in report["runs"]))
+
+    def test_refusals(self):
+        """no SVM or VMX, and not root, are a line each, and nothing is touched"""
+        machine = self.machine()
+        (machine.root / "proc/cpuinfo").write_text("flags : fpu\n")
+        said = "report: this CPU has neither VMX nor SVM, or the firmware turned it off\n"
+        self.assertEqual(machine.run(), (1, "", said))
+        write_program(machine.folder / "bin/id", "echo 1000")
+        self.assertEqual(machine.run(), (1, "", "report: must be root: sudo make report\n"))
+        self.assertEqual(machine.loads(), [])
+
+    def test_complaint(self):
+        """a warning of the kernel while a module is tried is told"""
+        machine = self.machine(nmi_a_test='echo 12800 >"$MACHINE/proc/sys/kernel/tainted"; echo 1..1; echo ok 1 a')
+        report = record.parse(machine.run()[1])
+        self.assertEqual(["complaint" in run for run in report["runs"]], [True, False, False, False])
+
+    def test_private(self):
+        """no name of machine or user is in a record"""
+        said = self.machine().run()[1]
+        for name in os.uname().nodename, os.environ.get("USER", "root"):
+            self.assertNotRegex(said, rf"\b{name}\b")
+
+
+def sample(test, **changes):
+    """A report as it would be kept."""
+    report = record.parse(test.machine().run()[1])
+    report.update({"name": "a", "kvm-nmi": "9.9", **changes})
+    return report
+
+
+class Report(WithMachine):
+    def test_record(self):
+        """results, programs and costs are those that were printed"""
+        report = sample(self)
+        run = report["runs"][0]
+        self.assertEqual(run["counts"], {"passed": 1, "failed": 1, "skipped": 1})
+        self.assertEqual(run["failures"], [{"test": "nmi_a_test", "claim": "two", "said": ["why"]}])
+        self.assertEqual(run["programs"], {"wanted": 24, "ran": 24, "failed": [7], "ended": 12})
+        self.assertEqual(run["costs"]["pair"], {"samples": 100, "p1": 5000, "median": 5100, "p99": 9000, "exits": 2})
+        self.assertEqual(run["costs"]["halted"], "never")
+        self.assertIsNone(run["noise"])
+        self.assertIsNone(report["drift"])
+        self.assertEqual(report["claims"], {"nmi_a_test": {"one": "++++", "two": "----", "three: no reason": "...."}})
+
+    def test_stopped_programs(self):
+        """programs that ended after so many failures, or by a signal, are counted as far as they came"""
+        lines = ["failed: nmi_fuzz_test 3 1", "failed: nmi_fuzz_test 25 1"]
+        self.assertEqual(record.parse_programs(lines, 1, 2000), {"wanted": 2000, "ran": 26, "failed": [3, 25]})
+        self.assertEqual(record.parse_programs([], 137, 2000)["problem"], "ended with status 137")
+
+    def test_noise(self):
+        """a machine that is too noisy is called that"""
+        plain = {"p1": 900, "median": 1000, "p99": 1200}
+        self.assertIsNone(record.noise({"plain-exit": plain}, plain))
+        self.assertRegex(record.noise({"plain-exit": plain}, {**plain, "median": 1100}), "1000 .* 1100 at the end")
+        self.assertRegex(record.noise({"plain-exit": {**plain, "p99": 9000}}, plain), "9.0 times the median")
+        self.assertRegex(record.noise({"plain-exit": "failed"}, None), "no figures")
+        runs = [{"costs": {"plain-exit": {**plain, "median": median}}} for median in (1000, 1500)]
+        self.assertRegex(record.drift(runs), "1000 cycles with one module, 1500 with another")
+        self.assertIsNone(record.drift(runs[:1]))
+
+    def test_screen(self):
+        """one report fits on a screen, with all there is to it"""
+        report = sample(self)
+        lines = list(text.screen(report))
+        self.assertLessEqual(max(map(len, lines)), 80, lines)
+        self.assertLessEqual(len(lines), 30, lines)
+        said = "\n".join(lines)
+        for words in ("AuthenticAMD family 25 model 97 stepping 2, microcode 0x1000065", "without nrips",
+                      "1 tests, 24 random programs, 100 samples", "1/1/1", "23 of 24", "5.00 5.10 9.00", "never",
+                      "fails with ours, SVM vNMI: nmi_a_test: two"):
+            self.assertIn(words, said)
+        self.assertNotIn("noisy", said)
+
+    def test_comparison(self):
+        """several beside each other: what differs, and no more; a skip with its reason is the same claim"""
+        first, second = sample(self), sample(self, name="b")
+        second["claims"] = {"nmi_a_test": {"one: lacking": "....", "two": "----", "three": "++++"}}
+        said = "\n".join(text.comparison([first, second]))
+        self.assertIn("+  +  +  +  .  .  .  .   nmi_a_test: one\n", said)
+        self.assertIn(".  .  .  .  +  +  +  +   nmi_a_test: three\n", said)
+        self.assertIn("two back to back      5.10  5.10  5.10  5.10  5.10  5.10  5.10  5.10\n", said)
+        same = "\n".join(text.comparison([first]))
+        self.assertNotIn("nmi_a_test: one", same)
+        self.assertIn("nmi_a_test: two", same)
+
+    def test_picture(self):
+        """the picture is XML with a dot for each figure, and none without figures"""
+        report = sample(self)
+        drawn = xml.etree.ElementTree.fromstring("\n".join(picture.lines([report])))
+        dots = [dot for dot in drawn.iter("{http://www.w3.org/2000/svg}circle") if list(dot)]
+        self.assertEqual(len(dots), 2 * 4)
+        for run in report["runs"]:
+            del run["costs"]
+        self.assertEqual(list(picture.lines([report])), [])
+
+    def test_files(self):
+        """a report becomes JSON and text, and its JSON can be compared"""
+        tool = as_module(TOOL / "report")
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as out:
+            tool.FOLDER = Path(folder)
+            tool.keep(self.machine().run()[1], "", {"kvm-nmi": "9.9"})
+            kept = Path(folder, f"AuthenticAMD-25-97-2-{'.'.join(os.uname().release.split('.')[:2])}.json")
+            self.assertEqual(json.loads(kept.read_text())["runs"][0]["path"], "SVM vNMI")
+            self.assertTrue(kept.with_suffix(".txt").read_text().startswith("kvm-nmi 9.9: AuthenticAMD-25-97-2-"))
+            tool.compare([kept, kept])
+            self.assertTrue(Path(folder, "compare.svg").exists())
+            with self.assertRaisesRegex(tool.Refused, "broken off in @amount .*what was printed is in .*broken.record"):
+                tool.keep("@record 1\n@amount tests\n", "", {})
+        self.assertIn("compare.txt and .svg", out.getvalue())
+
+    def test_settings(self):
+        """amounts that make no sense are refused in a line"""
+        tool = as_module(TOOL / "report")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, value, why in (("PROGRAMS", "many", "'many' is no number"), ("SAMPLES", "7", "0, or 64 to 10000"),
+                                     ("SAMPLES", "20000", "to 10000"), ("TESTS", "nmi_x_test", "no test nmi_x_test")):
+                with self.subTest(f"{name}={value}"), unittest.mock.patch.dict(os.environ, {name: value}):
+                    self.assertRaisesRegex(tool.Refused, why, tool.settings, Path(folder))
+
+    def test_no_report(self):
+        """what is no report is named"""
+        with tempfile.TemporaryDirectory() as folder:
+            bad = Path(folder, "bad.json")
+            for contents in "{", "[]", '{"format": 99}', None:
+                with self.subTest(contents):
+                    if contents is None:
+                        bad.unlink()
+                    else:
+                        bad.write_text(contents)
+                    done = subprocess.run([TOOL / "report", bad], text=True, capture_output=True)
+                    self.assertEqual((done.returncode, done.stdout), (1, ""))
+                    self.assertRegex(done.stderr, rf"\Areport: {bad} is .*report.*\n\Z")
+
+    def test_refused_here(self):
+        """this machine, without SVM or VMX, is refused before anything is built"""
+        flags = Path("/proc/cpuinfo").read_text().split()
+        if "svm" in flags or "vmx" in flags:
+            self.skipTest("this CPU has SVM or VMX")
+        done = subprocess.run(["make", "report"], cwd=ROOT, text=True, capture_output=True)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertEqual(done.stderr.splitlines()[0],
+                         "report: this CPU has neither VMX nor SVM, or the firmware turned it off")
+
+    def test_page(self):
+        """the page of the reports is what is made of them"""
+        reports = [json.loads(file.read_text()) for file in sorted(page.FOLDER.glob("*.json"))]
+        self.assertTrue(reports)
+        self.assertEqual(page.PAGE.read_text(), page.page(reports))
+        self.assertEqual(page.PICTURE.read_text(), "\n".join(picture.lines(reports)) + "\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
