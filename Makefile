@@ -160,14 +160,14 @@ $(after-deps): deps
 known-hosts:
 	@HOSTS='$(HOSTS)' python3 -B tools/testing/harness/suite.py
 
-run-check: known-hosts modules selftests image
+run-check: known-hosts modules selftests $(out)/selftests/cpu_facts image
 	@HOSTS='$(HOSTS)' tools/testing/harness/check
 
 check-fresh: purposes := fresh
 check-fresh: deps
 	@HOSTS='$(HOSTS)' tools/testing/install/fresh '$(RELEASE)' tools/testing/install/fresh-check
 
-run-check-long: known-hosts modules selftests image
+run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 

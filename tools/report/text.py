@@ -27,9 +27,10 @@ VMX = {'vnmi': 'virtual NMIs', 'mtf': 'monitor trap flag', 'ept': 'EPT',
 
 
 def thousands(ticks):
-    """Three digits of thousands of cycles."""
+    """Some three digits of thousands of cycles."""
     value = ticks / 1000
-    return f'{value:.3f}' if value < 0.1 else f'{value:.2f}' if value < 10 else f'{value:.1f}' if value < 100 else f'{value:.0f}'
+    digits = 3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f'{value:.{digits}f}'
 
 
 def cost_name(row):
