@@ -9,6 +9,7 @@ from pathlib import Path
 from tap import Result
 
 ROOT = Path(__file__).resolve().parents[3]
+SUITE = ROOT / "scripts/suite"
 SERIES = "6.12"
 
 # Runs ahead of the tests. Without vNMI they would say nothing of ours.
@@ -18,19 +19,25 @@ echo "ok 1 kvm-amd of $(uname -r) finds vNMI and uses it"
 """
 
 
-def kernel():
+def kernel(series=SERIES):
     """(kernel, ""), or (None, why there is none)"""
-    found = subprocess.run([ROOT / "scripts/newest-kernel", SERIES], text=True, capture_output=True)
+    found = subprocess.run([SUITE, "--for", series, ROOT / "scripts/newest-kernel", series],
+                           text=True, capture_output=True)
     if found.returncode:
-        return None, found.stderr.strip()
+        return None, last_line(found.stderr)
     return found.stdout.strip(), ""
 
 
 def fetch(kver):
     """Returns what went wrong, "" if nothing did."""
-    done = subprocess.run([ROOT / "scripts/fetch-packages", ROOT / "build" / kver / "image", f"linux-image-{kver}"],
-                          text=True, capture_output=True)
-    return done.stderr.strip() if done.returncode else ""
+    done = subprocess.run([SUITE, "--for", kver, ROOT / "scripts/fetch-packages", ROOT / "build" / kver / "image",
+                           f"linux-image-{kver}"], text=True, capture_output=True)
+    return last_line(done.stderr) if done.returncode else ""
+
+
+def last_line(text):
+    """After what was said on the way comes the reason."""
+    return (text.strip().splitlines() or [""])[-1]
 
 
 class KnownFailures:

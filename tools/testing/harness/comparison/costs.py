@@ -19,7 +19,7 @@ ROWS = {
 }
 
 # (host, row): how many times the ticks of the best of the distribution's may be taken.
-LIMITS = {("amd", "lone"): 0.45, ("amd", "pair"): 0.75}
+LIMITS = {("amd", "lone"): 0.25, ("amd", "pair"): 0.35}
 PLAIN_LIMIT = 1.01
 LIMIT = 1.0
 
