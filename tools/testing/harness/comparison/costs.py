@@ -16,6 +16,7 @@ ROWS = {
     "irq-behind": "an IRQ waits after the NMI: to the IRQ's handler",
     "ten-in-handler": "ten more come in a handler: all of it",
     "ten-thousand": "one of 10,000 in a row, from its sending to its return",
+    "nested-round": "no NMI: an L1's VMRUN or VMRESUME of an L2 that exits to it",
 }
 
 # (host, row): how many times the ticks of the best of the distribution's may be taken.
@@ -33,7 +34,7 @@ REPEATS_TO = {"amd-vnmi": 0.001}
 
 # What a row cannot do without: its own CPUID, HLT or writes of the ICR, and the
 # window of the IRQ. With vNMI nothing comes on top.
-NEEDED_EXITS = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1}
+NEEDED_EXITS = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1, "nested-round": 2}
 NO_EXTRA_EXITS = "amd-vnmi"
 
 # Said below the table, where a host has such a row. It is the reason that the row

@@ -32,9 +32,12 @@
 #include <time.h>
 
 #include "nmi_test.h"
+#include "nmi_nested_svm.h"
+#include "nmi_nested_vmx.h"
 
 #define SAMPLES		64
 #define SERIES		10000	/* samples of a row that takes all in one KVM_RUN */
+#define NESTED_SERIES	200	/* at most, where each takes long */
 #define SAMPLE_SECONDS	4	/* soft vNMI may take one */
 #define ROW_SECONDS	60	/* with -c */
 #define HALT_TRIES	50
@@ -146,11 +149,60 @@ asm(
 "	cmp series(%rip), %esi\n"
 "	jne 1b\n" END
 "	jmp run_plain\n"
+
+/* L2 exits to L1, again and again at the same instruction. */
+"svm_l2:	vmmcall; jmp svm_l2\n"
+"vmx_l2:	vmcall; jmp vmx_l2\n"
 );
 
 extern char run_lone[], run_halt[], run_irq[], run_pair[], run_ten[], run_series[],
 	    run_plain[];
 extern char nmi_lone[], irq_behind[], nmi_pair[], nmi_ten[], nmi_series[];
+
+void svm_l2(void);
+void vmx_l2(void);
+
+/* L2 leaves all registers alone, and L1 runs it without what costs exits of its own. */
+static void run_nested_svm(void)
+{
+	prepare_l2();
+	for (;;) {
+		guest_stage(STAGE_READY);
+		for (uint32_t i = 0; i < series; i++)
+			asm volatile("rdtsc; mov %%eax, %%r8d\n"
+				     "mov %1, %%rax; vmrun %%rax\n"
+				     "rdtsc; sub %%r8d, %%eax; mov %%eax, %0"
+				     : "=m" (ticks[i]) : "r" (l1_svm->vmcb_gpa)
+				     : "rax", "rdx", "r8", "cc", "memory");
+		guest_stage(STAGE_END);
+	}
+}
+
+static void run_nested_vmx(void)
+{
+	prepare_vmx_l2(vmx_l2);
+	run_vmx_l2();
+	for (;;) {
+		guest_stage(STAGE_READY);
+		asm volatile("vmwrite %%rsp, %0\n"
+			     "lea 2f(%%rip), %%rax; vmwrite %%rax, %1\n"
+			     "xor %%esi, %%esi\n"
+			     "1:	rdtsc; mov %%eax, %%r8d; vmresume\n"
+			     "2: rdtsc; sub %%r8d, %%eax; mov %%eax, ticks(,%%rsi,4)\n"
+			     "inc %%esi; cmp series(%%rip), %%esi; jne 1b"
+			     : : "r" ((uint64_t)HOST_RSP), "r" ((uint64_t)HOST_RIP)
+			     : "rax", "rdx", "rsi", "r8", "cc", "memory");
+		guest_stage(STAGE_END);
+	}
+}
+
+static void run_nested(void)
+{
+	if (this_cpu_has(X86_FEATURE_VMX))
+		run_nested_vmx();
+	else
+		run_nested_svm();
+}
 
 static void (*guest_run)(void);
 
@@ -164,12 +216,13 @@ static void guest(void)
 
 struct row {
 	const char *name;
-	char *run, *on_nmi;
+	void *run, *on_nmi;
 	uint64_t rflags;
 	/* What the host does while the guest waits to be measured. */
 	void (*cause)(struct kvm_vcpu *vcpu);
 	bool in_handler;	/* the guest waits in the handler of a first NMI */
 	bool series;
+	bool nested;
 };
 
 static const struct row *row;
@@ -242,6 +295,7 @@ static const struct row rows[] = {
 	{ "irq-behind", run_irq, nmi_lone, RFLAGS_IF, nmi_and_irq },
 	{ "ten-in-handler", run_ten, nmi_ten, RFLAGS_IF, send_nmi },
 	{ "ten-thousand", run_series, nmi_series, RFLAGS_IF, nothing, .series = true },
+	{ "nested-round", run_nested, nmi_lone, 0, nothing, .series = true, .nested = true },
 };
 
 /* --- samples ------------------------------------------------------------- */
@@ -287,7 +341,7 @@ static unsigned int take_samples(struct kvm_vcpu *vcpu)
 	run_sample(vcpu);
 	exits = run_sample(vcpu);
 	/* What an interrupt of the host costs a real machine may be an exit more. */
-	CHECK(in_cycles || exits % series == 0, "%lu exits in %u samples", exits, series);
+	CHECK(in_cycles || row->nested || exits % series == 0, "%lu exits in %u samples", exits, series);
 	for (i = 0; i < series; i++) {
 		sample_exits[i] = exits / series;
 		sample_ticks[i] = ticks[i];
@@ -346,16 +400,26 @@ static void on_alarm(int signal)
 {
 }
 
+static struct kvm_vcpu *create_nested(void)
+{
+	static const struct l2_start start = { .rip = svm_l2 };
+
+	return kvm_cpu_has(X86_FEATURE_VMX) ? create_vmx_l1(guest, 0, NULL) :
+					      create_l1(guest, &start, NULL);
+}
+
 static void measure(void)
 {
 	struct sigaction act = { .sa_handler = on_alarm };
 	struct kvm_vcpu *vcpu;
 
 	sigaction(SIGALRM, &act, NULL);
-	vcpu = create_vm(guest, NULL);
+	if (row->nested && series > NESTED_SERIES)
+		series = NESTED_SERIES;
+	vcpu = row->nested ? create_nested() : create_vm(guest, NULL);
 	set_gate(vcpu, NMI_VECTOR, row->on_nmi, INTERRUPT_GATE, 0);
 	set_gate(vcpu, IRQ_VECTOR, irq_behind, INTERRUPT_GATE, 0);
-	guest_run = (void *)row->run;
+	guest_run = row->run;
 	start_rflags = RFLAGS_FIXED | row->rflags;
 	sync_global_to_guest(vcpu->vm, guest_run);
 	sync_global_to_guest(vcpu->vm, start_rflags);
