@@ -88,8 +88,9 @@ exit 125
 """
 
 ROWS = ("plain-exit", "lone", "lone-irqs-off", "halted", "pair", "pair-irqs-off", "irq-behind",
-        "ten-in-handler", "ten-thousand")
-NEEDED = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1}
+        "ten-in-handler", "ten-thousand", "nested-round")
+NEEDED = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1,
+          "nested-round": 2}
 
 
 ONLY_6_12 = "[ $1 != 6.12 ] || { echo 6.12.9; exit; }\necho newest-kernel: none of $1 there >&2\nexit 1"

@@ -42,7 +42,7 @@ static bool l1_was_blocked(struct vcpu_vmx *vmx)
 }
 
 /* Blocking for L2's handlers, by the CPU or in software; what is held is not. */
-static u32 load_blocking(struct vcpu_vmx *vmx)
+static __always_inline u32 load_blocking(struct vcpu_vmx *vmx)
 {
 	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
 	bool blocked = says_blocked(vmcs12) && !nmi_exiting_alone(vmcs12);
@@ -50,7 +50,8 @@ static u32 load_blocking(struct vcpu_vmx *vmx)
 
 	vmx->loaded_vmcs->soft_nmi_blocked = soft && blocked;
 	vmx->loaded_vmcs->nmi_known_unmasked = !blocked;
-	vmx->nmi.enter = true;
+	if (soft)
+		vmx->nmi.enter = true;
 	return !soft && blocked ? GUEST_INTR_STATE_NMI : 0;
 }
 
@@ -60,6 +61,7 @@ void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx)
 	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
 	bool stays = says_blocked(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
 	u32 interruptibility = vmcs12->guest_interruptibility_info;
+	bool was_blocked = l1_was_blocked(vmx);
 
 	vmcs_write32(GUEST_INTERRUPTIBILITY_INFO,
 		     (interruptibility & ~GUEST_INTR_STATE_NMI) | load_blocking(vmx));
@@ -69,15 +71,17 @@ void vmx_nmi_load_vmcs12(struct vcpu_vmx *vmx)
 	vmx->nmi.from_l1 = false;
 	if (is_nmi(vmcs12->vm_entry_intr_info_field)) {
 		vmx->nmi.from_l1 = !nested_cpu_has_virtual_nmis(vmcs12);
-		if (!vmx->nmi.from_l1)
+		if (vmx->nmi.from_l1)
+			vmx->nmi.enter = true;
+		else
 			vmx->loaded_vmcs->nmi_known_unmasked = false;
 	}
 
 	/* If the CPU enters L2, that is. */
-	vmx->nmi.entry_opens = l1_was_blocked(vmx) && !stays;
+	vmx->nmi.entry_opens = was_blocked && !stays;
 	if (vmx->nmi.entry_opens)
 		vmx->nmi.exit = true;
-	else if (!l1_was_blocked(vmx))
+	else if (!was_blocked)
 		vmx->nmi.since = stays ? rdtsc() : 0;
 
 	/* What was blocked may not be any more. */
@@ -167,7 +171,8 @@ void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 	if (vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 
-	vmx->nmi.enter = true;
+	if (!has_virtual_nmis(&vmx->vmcs01) || unlikely(vmx->nmi.as_exception))
+		vmx->nmi.enter = true;
 	vmx->nmi.entry_opens = false;
 	vmx->nmi.from_l1 = false;
 	vmx->nmi.redelivery = false;
@@ -181,6 +186,8 @@ void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 	vmx->nmi.iret_exit = NULL;
 
 	blocked = says_blocked(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);
+	if (!blocked && !l1_was_blocked(vmx))
+		return;
 	if (blocked != vmx_get_nmi_mask(vcpu))
 		vmx_nmi_block(vmx, blocked);
 }
