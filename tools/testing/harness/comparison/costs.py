@@ -35,7 +35,8 @@ REPEATS_TO = {"amd-vnmi": 0.001}
 
 # What a row cannot do without: its own CPUID, HLT or writes of the ICR, and the
 # window of the IRQ. With vNMI nothing comes on top.
-NEEDED_EXITS = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1, "nested-round": 2}
+NEEDED_EXITS = {"plain-exit": 1, "halted": 1, "irq-behind": 1, "ten-in-handler": 10, "ten-thousand": 1,
+                "nested-round": 2}
 NO_EXTRA_EXITS = "amd-vnmi"
 
 # Said below the table, where a host has such a row. It is the reason that the row
