@@ -192,7 +192,7 @@ run-fuzz: modules selftests image
 		tools/testing/harness/fuzz
 
 report-possible:
-	@$(if $(report-host),:,tools/report/report --check)
+	@$(if $(report-host),:,KVER='$(wanted)' tools/report/report --check)
 
 run-report: modules selftests $(out)/selftests/cpu_facts $(if $(report-host),image)
 	@TESTS='$(TESTS)' PROGRAMS='$(PROGRAMS)' SAMPLES='$(SAMPLES)' NAME='$(NAME)' \

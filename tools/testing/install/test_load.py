@@ -85,6 +85,22 @@ step anew-vm with_vm $swap unload --anew; loaded
 step anew-again $swap load --anew; nested
 step anew-stock $swap unload --anew nested=0; nested
 step anew-stock-again $swap unload --anew; loaded
+
+# make report: tests of its own, of which that of our module does not end.
+mkdir rep
+printf '#!/bin/sh\\necho vendor any\\n' >rep/cpu_facts
+printf '#!/bin/sh\\n[ ! -e /sys/module/%s/version ] || exec sleep 300\\n' "$module" >rep/run-tests
+chmod +x rep/*
+export TESTS=none PROGRAMS=0 SAMPLES=0
+report="sh tools/report/in-machine rep"
+report_broken_off() {
+	$report >record 2>&1 &
+	until grep -q '^@run ours' record; do sleep 0.1; done
+	sleep 1; kill $!; wait $!
+}
+step report-vm with_vm $report; loaded
+step report-broken-off report_broken_off; loaded
+grep '^@run' record
 # Only a CPU with VMX has a line "vmx flags".
 grep -v '^vmx flags' /proc/cpuinfo >plain
 sed 's/^\\(flags.*\\) \\(vmx\\|svm\\)\\b/\\1/' plain | step no-cpu covering /proc/cpuinfo $load; loaded
@@ -114,8 +130,9 @@ step refused $load; loaded
 def checkout(folder):
     """What there is of a checkout after make, as far as load and unload go."""
     (folder / "build" / KVER).mkdir(parents=True)
-    for file in "Makefile", "dkms.conf", "scripts":
-        subprocess.run(["cp", "-a", ROOT / file, folder], check=True)
+    for file in "Makefile", "dkms.conf", "scripts", "tools/report":
+        (folder / file).parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-a", ROOT / file, (folder / file).parent], check=True)
     for module in "kvm-intel.ko", "kvm-amd.ko":
         shutil.copy(BUILD / module, folder / "build" / KVER)
 
@@ -225,6 +242,13 @@ class Load:
         self.assert_step("anew-again", True, "load: .* is loaded", by_default)
         self.assert_step("anew-stock", True, "unload: the distribution's .* is loaded", without)
         self.assert_step("anew-stock-again", True, "unload: the distribution's .* is loaded", "stock")
+
+    def test_report(self):
+        """make report touches nothing while a VM runs; broken off with ours loaded, it brings the distribution's"""
+        self.assert_step("report-vm", False, rf"report: {self.module} is in use: .*; held by: halted_vm \d+$", "stock")
+        self.assertEqual(self.steps["report-vm"][1].count("\n"), 1)
+        self.assertEqual(self.steps["report-broken-off"][0], 143)
+        self.assertRegex(self.steps["report-broken-off"][2], r"\Astock\n(@run stock .*\n)+@run ours ")
 
     def test_options(self):
         """options in modprobe.d hold for our module too"""
