@@ -42,7 +42,7 @@ all: modules
 # the name of run-.
 named := $(shell sed -n 's/^.. make \([a-z-]*\) .*/\1/p' Makefile)
 after-deps := $(shell sed -n 's/^run-\([a-z-]*\):.*/\1/p' Makefile)
-.PHONY: all help modules known-hosts report-possible FORCE $(named) $(after-deps:%=run-%)
+.PHONY: all help modules known-hosts report-possible iso-parts FORCE $(named) $(after-deps:%=run-%)
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -132,6 +132,8 @@ deps:
 ## make fuzz          random programs beside a model for MINUTES=10 on HOST=amd, from SEED= on
 ## make report        what this machine's CPU does, with the distribution's module and ours (as root; HOST=amd
 ##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
+## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
+##                    (KVERS="6.1 6.12" for several kernels)
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
@@ -148,6 +150,7 @@ docs: purposes := docs
 check-debug: purposes := build test debug
 patches check-patches: purposes := build patches
 nmi-guest: purposes := guest
+iso: purposes := build iso guest
 # Only with HOST= is it for an emulated host.
 report-host := $(if $(filter-out file undefined,$(origin HOST)),$(HOST))
 report: purposes := build report $(if $(report-host),test)
@@ -160,14 +163,14 @@ $(after-deps): deps
 known-hosts:
 	@HOSTS='$(HOSTS)' python3 -B tools/testing/harness/suite.py
 
-run-check: known-hosts modules selftests $(out)/selftests/cpu_facts image
+run-check: known-hosts modules selftests $(out)/selftests/cpu_facts image run-nmi-guest
 	@HOSTS='$(HOSTS)' tools/testing/harness/check
 
 check-fresh: purposes := fresh
 check-fresh: deps
 	@HOSTS='$(HOSTS)' tools/testing/install/fresh '$(RELEASE)' tools/testing/install/fresh-check
 
-run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image
+run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image run-nmi-guest
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 
@@ -197,6 +200,16 @@ report-possible:
 run-report: modules selftests $(out)/selftests/cpu_facts $(if $(report-host),image)
 	@TESTS='$(TESTS)' PROGRAMS='$(PROGRAMS)' SAMPLES='$(SAMPLES)' NAME='$(NAME)' \
 		tools/report/report $(if $(report-host),--host '$(report-host)')
+
+iso-parts: modules selftests $(out)/selftests/cpu_facts image
+
+run-iso: run-nmi-guest
+	@for kver in $(or $(KVERS),$(KVER)); do \
+		$(MAKE) KVER=$$kver purposes='build iso' deps; \
+		$(MAKE) KVER=$$kver iso-parts; \
+	done
+	@tools/iso/build build/iso/kvm-nmi.iso \
+		$$(for kver in $(or $(KVERS),$(KVER)); do KVER=$$kver scripts/kernel; done)
 
 HOST ?= amd
 run-demo: modules image

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 # Parts of others, and "make" itself.
-INTERNAL = {"all", "help", "modules", "known-hosts", "report-possible"}
+INTERNAL = {"all", "help", "modules", "known-hosts", "report-possible", "iso-parts"}
 
 
 class Help(unittest.TestCase):

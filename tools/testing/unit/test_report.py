@@ -290,6 +290,11 @@ class Report(WithMachine):
             self.assertEqual(json.loads(kept.read_text())["runs"][0]["path"], "SVM vNMI")
             self.assertTrue(kept.with_suffix(".txt").read_text().startswith("kvm-nmi 9.9: AuthenticAMD-25-97-2-"))
             tool.compare([kept, kept])
+            again = Path(folder, "report.rec")
+            again.write_text(kept.with_suffix(".record").read_text())
+            kept.unlink()
+            tool.main(["--record", str(again)])
+            self.assertTrue(kept.exists())
             self.assertTrue(Path(folder, "compare.svg").exists())
             with self.assertRaisesRegex(tool.Refused, "broken off in @amount .*what was printed is in .*broken.record"):
                 tool.keep("@record 1\n@amount tests\n", "", {})
