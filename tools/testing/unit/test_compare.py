@@ -103,6 +103,7 @@ def cost(ticks):
 
 class Compare(unittest.TestCase):
     host = "amd"
+    parts = ""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -143,7 +144,7 @@ class Compare(unittest.TestCase):
                            "other_cost": cost(900), **records}.items():
             (self.records / name.replace("_", ".")).write_text(text)
         done = subprocess.run([self.testing / "harness/compare"], text=True, capture_output=True,
-                              env=os.environ | {"HOSTS": self.host, "KVER": "6.1"})
+                              env=os.environ | {"HOSTS": self.host, "KVER": "6.1", "PARTS": self.parts})
         self.lines = done.stdout.splitlines()
         self.said = done.stderr
         self.json = json.loads((self.root / "build/compare.json").read_text())
@@ -389,7 +390,22 @@ class Compare(unittest.TestCase):
         row = page.index("   * - it comes once: not twice")
         self.assertEqual(page[row + 1], "     - ✓ – ✓\\ :sup:`1`")
         self.assertIn("1. no second one here", page)
-        self.assertTrue([line for line in page if "two back to back" in line and line.endswith("0.22")])
+        costs_page = (self.root / "build/costs.rst").read_text().splitlines()
+        self.assertTrue([line for line in costs_page if "two back to back" in line and line.endswith("0.22")])
+
+    def test_parts(self):
+        """one part can be asked for, and the other neither runs nor is written"""
+        for self.parts, other, page in (("costs", "tests", "costs.rst"), ("claims", "cost", "compare.rst")):
+            for name in "build/costs.rst", "build/compare.rst", "records/boots":
+                (self.root / name).unlink(missing_ok=True)
+            with self.subTest(self.parts):
+                self.assertEqual(self.compare(), 0)
+                asked_for = {line.split()[2] for line in (self.records / "boots").read_text().splitlines()}
+                self.assertEqual(asked_for, {"tests", "cost"} - {other})
+                self.assertEqual([path.name for path in (self.root / "build").glob("*.rst")], [page])
+        self.parts = "cost"
+        self.assertEqual(self.compare(), 1)
+        self.assertIn("PARTS: there is no part cost, only claims, costs", self.said)
 
     def test_alike(self):
         """a program on which all modules agree is one line of the page, unless ours fails"""

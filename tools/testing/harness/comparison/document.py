@@ -27,13 +27,6 @@ def cost_text(hosts):
     yield from table.target_lines(hosts)
 
 
-def tables(columns, rows, hosts):
-    """All that there is, as text."""
-    yield from table.conformance_lines(columns, rows)
-    yield ""
-    yield from cost_text(hosts)
-
-
 MARKS = {"ok": "✓", "FAIL": "**✗**", "skip": "–", table.NOT_RUN: "·"}
 
 
@@ -115,44 +108,48 @@ def conformance_rst(columns, rows):
         yield ""
 
 
-def rst(names, columns, rows, hosts):
-    """Documentation/compare.rst"""
+def head(title, page, names):
+    """The beginning of a page: what it is, and of whose modules."""
     yield ".. SPDX-License-Identifier: GPL-2.0-only"
-    yield ".. Written by make compare: cp build/compare.rst build/compare.svg Documentation/"
+    yield f".. Written by make compare: {page}"
     yield ""
-    yield "Comparison"
-    yield "=========="
-    yield ""
-    yield "What ``make compare`` found: what NMIs cost in VM exits and in ticks (instructions of the"
-    yield "emulated host), whether that meets its targets, and each claim of the selftests."
+    yield title
+    yield "=" * len(title)
     yield ""
     for module, name in names.items():
         yield f"* {module}: {name}"
     yield ""
-    yield "A ratio is ours to the best of the others on that row."
     if len(names) > 2:
-        yield "The last is another kernel with a kvm.ko of its own, whose plain exits take another time"
-        yield "as well. On ``amd-vnmi`` it runs on the vNMI that our module emulates in the host below,"
-        yield "as ours does."
+        yield "Other series are whole kernels with a kvm.ko of their own. On ``amd-vnmi`` they run on the"
+        yield "vNMI that our module emulates in the host below, as ours does."
+        yield ""
+
+
+def claims_page(names, columns, rows):
+    """Documentation/compare.rst"""
+    yield from head("Comparison", "cp build/compare.rst Documentation/", names)
+    order = ", ".join([module for module in names if module != "ours"] + ["ours"])
+    yield "Each claim of the selftests, one a row, as ``make compare`` found it. Each cell has"
+    yield f"{order}: ✓ holds, ✗ fails, – skipped, · not run there. Claims that are alike"
+    yield "with all modules are left out; ``build/compare.json`` has them. What NMIs cost is in"
+    yield ":doc:`costs`."
+    yield ""
+    yield from conformance_rst(columns, rows)
+
+
+def costs_page(names, hosts):
+    """Documentation/costs.rst"""
+    yield from head("Costs", "cp build/costs.rst build/compare.svg Documentation/", names)
+    yield "What NMIs cost in VM exits and in ticks (instructions of the emulated host), as ``make"
+    yield "compare PARTS=costs`` found it. A ratio is ours to the best of the others on that row; plain"
+    yield "exits of another kernel take another time as well."
     yield ""
     yield ".. image:: compare.svg"
-    yield ""
-    yield "Costs"
-    yield "-----"
     yield ""
     yield "::"
     yield ""
     for line in cost_text(hosts):
         yield f"    {line}".rstrip()
-    yield ""
-    yield "Claims"
-    yield "------"
-    yield ""
-    order = ", ".join([module for module in names if module != "ours"] + ["ours"])
-    yield f"Each cell has {order}: ✓ holds, ✗ fails, – skipped, · not run there. Claims that are alike"
-    yield "with all modules are left out; ``build/compare.json`` has them."
-    yield ""
-    yield from conformance_rst(columns, rows)
 
 
 def conformance_summary(names, columns, rows):
