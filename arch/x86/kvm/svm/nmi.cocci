@@ -10,6 +10,10 @@
 /// has caused. An exit at which there is nothing to do but to go on enters the guest
 /// again on the spot.
 ///
+/// What is taken back after an exit is marked dirty, so all is marked clean before that,
+/// right after VMRUN: a CPU may else go on with the copy it has, intercepts of the step
+/// included.
+///
 /// The type in EXITINTINFO means nothing unless the field is valid. QEMU's CPU leaves
 /// it there, and the first MMIO after an NMI or an exception that was injected then
 /// ended the VM as one that was made while an event was delivered.
@@ -20,7 +24,7 @@
 //# files: svm/svm.c svm/svm.h
 //# matches: take_out 8 hide_step 2 plant_step 1 swallow 1 run_step 1
 //# matches: delivered 1 complete 1 6.12+=0 complete_fields 0 6.12+=1
-//# matches: enter 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
+//# matches: enter 1 unclean 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
 //# matches: state_rip 1 state_step 1 declared 2 include 1 setup 1 announce 1
 //# matches: cpuid 1 6.12+=0 cpuid_caps 0 6.12=1 cpuid_end 0 7.3+=1 aborted 1 new 1 vectoring 0 7.3+=1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
@@ -104,14 +108,22 @@ position p;
 +	svm_nmi_enter(vcpu);
   clgi@p();
 
+@unclean@
+position p;
+@@
+- vmcb_mark_all_clean@p(svm->vmcb);
+
 @exit@
-//# place: svm_vcpu_run: clgi svm_vcpu_enter_exit svm_nmi_exit svm_vcpu_enter_exit {vcpu->arch.cr2=svm->vmcb->save.cr2} stgi
+//# place: svm_vcpu_run: clgi svm_vcpu_enter_exit vmcb_mark_all_clean svm_nmi_exit {vmcb_mark_all_clean} {vcpu->arch.cr2=svm->vmcb->save.cr2} stgi !vmcb_mark_all_clean
 expression list args;
 position p;
 @@
   svm_vcpu_enter_exit@p(args);
-+ while (unlikely(svm->nmi.in_play) && svm_nmi_exit(vcpu))
++ vmcb_mark_all_clean(svm->vmcb);
++ while (unlikely(svm->nmi.in_play) && svm_nmi_exit(vcpu)) {
 +	svm_vcpu_enter_exit(args);
++	vmcb_mark_all_clean(svm->vmcb);
++ }
 
 @handle_exit@
 //# place: svm_handle_exit: svm_nmi_handle_exit {nested_svm_exit_special} svm_invoke_exit_handler
