@@ -121,6 +121,16 @@ deps:
 	@[ -n '$(own)$(IMAGE)' ] || $(if $(filter test,$(or $(purposes),test)),$(MAKE) KVER='$(wanted)' image,:)
 	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py)
 
+## make strict-cpu    build the CPU of the hosts amd-strict and amd-strict-vnmi, once, in ten minutes
+run-strict-cpu:
+	@tools/testing/hosts/strict/build
+
+# Where one of those is asked for, what boots it comes first.
+strict := $(if $(filter amd-strict%,$(HOSTS) $(HOST)),strict)
+ifneq ($(strict),)
+run-check run-check-long run-check-debug run-compare run-demo run-fuzz run-report run-shell: run-strict-cpu
+endif
+
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
 ## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd unit" for some parts)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
@@ -134,20 +144,21 @@ deps:
 ##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
 ## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
 ##                    (KVERS="6.1 6.12" for several kernels)
-## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, intel, intel-soft)
+## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-check-clients compare demo fuzz shell: purposes := build test
+check-clients compare demo fuzz shell: purposes := build test $(strict)
+strict-cpu: purposes := strict
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb
 lint: purposes := build lint
 docs: purposes := docs
-check-debug: purposes := build test debug
+check-debug: purposes := build test debug $(strict)
 patches check-patches: purposes := build patches
 nmi-guest: purposes := guest
 iso: purposes := build iso guest

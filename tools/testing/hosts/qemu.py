@@ -12,14 +12,27 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 
-from kernel import GUEST, initramfs
-from process import emulator
+from kernel import GUEST, HERE, initramfs
+from process import HostError, emulator
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
 EXACT = 'shift=0,sleep=off'     # the TSC counts instructions, and idle time takes none
 # A machine that is busy keeps the host's CPUs waiting, and that is no stall of theirs.
 CMDLINE = ('console=ttyS0 no_timer_check mitigations=off nokaslr cryptomgr.notests oops=panic '
            'rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60')
+
+
+STRICT = HERE.parents[2] / 'build/strict-cpu/qemu-system-x86_64'
+FIRMWARE = '/usr/share/qemu', '/usr/share/seabios'      # which it has none of its own of
+
+
+def program(host):
+    """The emulator of a host with the options that it always needs."""
+    if not host.strict:
+        return ['qemu-system-x86_64']
+    if not STRICT.exists():
+        raise HostError(f'{STRICT} is missing: run make strict-cpu')
+    return [STRICT, *(word for folder in FIRMWARE for word in ('-L', folder))]
 
 
 def make_initrd(host, kernel, folder):
@@ -46,7 +59,7 @@ def command(accelerator, host, cpus, root, vmlinux, initrd, serials, work):
 
     The kernel's modules are one more share, "modules"."""
     ports = [word for serial in serials for word in ('-serial', serial)]
-    return ['qemu-system-x86_64', '-accel', accelerator, '-cpu', host.cpu,
+    return [*program(host), '-accel', accelerator, '-cpu', host.cpu,
             '-m', host.memory, '-smp', cpus,
             '-display', 'none', '-nodefaults', '-no-reboot', *ports,
             *share('machine', root, 'readonly=on'), *share('work', work),

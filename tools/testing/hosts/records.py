@@ -20,6 +20,7 @@ class Host:
     params: tuple = ()      # the module's parameters this host needs
     reads: tuple = ()       # parameters as our module then has to show them
     inside: object = None   # the host in which this one runs
+    strict: bool = False    # on the CPU of "make strict-cpu", not on the distribution's
 
 
 AMD = Host(
@@ -29,6 +30,12 @@ AMD = Host(
 # The CPU's vNMI is what our module offers to nested hypervisors.
 AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=off', params=(),
                    memory=1536, reads=('vnmi=Y',), inside=AMD)
+
+# What most AMD machines in use have: NextRIP, clean bits, no vNMI; and those from Zen 4 on.
+AMD_STRICT = replace(AMD, name='amd-strict', strict=True,
+                     cpu='qemu64,+svm,+npt,+vgif,+nrip-save,+vmcb-clean,model-id=QEMU TCG strict CPU')
+AMD_STRICT_VNMI = replace(AMD_STRICT, name='amd-strict-vnmi', cpu=AMD_STRICT.cpu.replace('+vgif', '+vgif,+vnmi'),
+                          reads=('vnmi=Y',))
 
 # Bochs's VMX preemption timer stalls guests. What no parameter cures in 2.7: an
 # entry into a guest with IRQs off holds back the host's interrupts as well, until
@@ -40,4 +47,4 @@ INTEL = Host(
 
 INTEL_SOFT = replace(INTEL, name='intel-soft', params=(*INTEL.params, 'vnmi=0'))
 
-HOSTS = {host.name: host for host in (AMD, AMD_VNMI, INTEL, INTEL_SOFT)}
+HOSTS = {host.name: host for host in (AMD, AMD_VNMI, AMD_STRICT, AMD_STRICT_VNMI, INTEL, INTEL_SOFT)}

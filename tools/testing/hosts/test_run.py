@@ -100,6 +100,14 @@ class VerdictTest(unittest.TestCase):
         verdict = judge(recorded('hung'), TOKEN, 6, said='KVM internal error. Suberror: 3\nextra data\n')
         self.assertIn('its QEMU said: KVM internal error. Suberror: 3; its QEMU said: extra data', verdict.reason)
 
+    def test_a_rule_broken_on_the_strict_cpu_is_the_hosts_failure(self):
+        said = 'qemu: some warning\nstrict: clean: cr0 is 0x1 and was 0x2\n'
+        for log in recorded('passed'), recorded('truncated'):
+            verdict = judge(log, TOKEN, emulator=said)
+            self.assertEqual(verdict.status, 125)
+            self.assertIn('a rule is broken: clean: cr0 is 0x1 and was 0x2', verdict.reason)
+        self.assertEqual(judge(recorded('passed'), TOKEN, emulator='qemu: some warning\n').status, 0)
+
     def test_an_empty_log_is_a_crash(self):
         self.assertIn('last console line: none', self.failure(''))
 
@@ -228,6 +236,14 @@ class RelayTest(Folder):
         with self.assertRaisesRegex(HostError, 'no-such-emulator is missing'), \
                 emulator(['no-such-emulator'], self.folder / 'said'):
             pass
+
+
+class StrictCpuTest(unittest.TestCase):
+    def test_without_the_cpu_a_host_says_what_to_do_and_others_do_not_mind(self):
+        with mock.patch('qemu.STRICT', Path('/nonexistent')):
+            with self.assertRaisesRegex(HostError, '/nonexistent is missing: run make strict-cpu$'):
+                qemu.program(HOSTS['amd-strict'])
+            self.assertEqual(qemu.program(HOSTS['amd']), ['qemu-system-x86_64'])
 
 
 class CommandLineTest(unittest.TestCase):

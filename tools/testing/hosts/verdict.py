@@ -24,6 +24,9 @@ COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
     r'Uhhuh\. NMI received for unknown reason',
 )) + ')')
 
+# What the CPU of "make strict-cpu" ends with when software breaks a rule of the manual.
+VIOLATION = re.compile(r'^strict: (.*)$', re.M)
+
 # Where such a report ends, or it is cut: what comes after it was a test's.
 REPORT_END = re.compile(STAMP + r'---\[ end ')
 REPORT_LINES = 40
@@ -64,10 +67,14 @@ def complaint(console):
     return '\n    '.join(report if end is None else report[:end])
 
 
-def judge(console, token, limit=None, below='', said=''):
+def judge(console, token, limit=None, below='', said='', emulator=''):
     """The verdict on a run that has ended; limit: it was stopped after so long a silence.
 
-    said: by a QEMU that runs the host inside another. It may have paused it for an error."""
+    said: by a QEMU that runs the host inside another. It may have paused it for an error.
+    emulator: said by the one that runs the host itself."""
+    violation = VIOLATION.search(emulator)
+    if violation:
+        return Verdict(reason=f'the CPU ended it, a rule is broken: {violation[1]}')
     lines = console.splitlines()
     for whose, log in (('the kernel', console), ('the kernel of the host below', below)):
         if has_complaint(log):

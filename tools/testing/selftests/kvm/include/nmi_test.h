@@ -129,6 +129,9 @@ void require_blocking_cleared_at_entry(void);
  */
 bool on_qemu_tcg(void);
 
+/* The same with the SVM of "make strict-cpu", which is the manual's. */
+bool on_strict_cpu(void);
+
 /* Time is there what is executed, and figures repeat. */
 bool on_bochs(void);
 bool on_bochs_2_7(void);

@@ -140,18 +140,29 @@ bool on_bochs_2_7(void)
 	return bios_version_begins("Bochs 2.7");
 }
 
+static bool brand_begins(const char *brand)
+{
+	uint32_t text[4];
+
+	cpuid(0x80000002, &text[0], &text[1], &text[2], &text[3]);
+	return !memcmp(text, brand, strlen(brand));
+}
+
+bool on_strict_cpu(void)
+{
+	return brand_begins("QEMU TCG strict");
+}
+
 bool on_qemu_tcg(void)
 {
-	static const char brand[] = "QEMU TCG";
-	uint32_t max, text[4];
+	uint32_t max, text[3];
 
 	cpuid(0x40000000, &max, &text[0], &text[1], &text[2]);
 	if (!memcmp(text, "TCGTCGTCGTCG", 12))
 		return true;
 
 	/* A host inside such a one runs on KVM, and sees the name of its CPU. */
-	cpuid(0x80000002, &text[0], &text[1], &text[2], &text[3]);
-	return !memcmp(text, brand, strlen(brand));
+	return brand_begins("QEMU TCG");
 }
 
 /*

@@ -182,7 +182,7 @@ static void int_1_pushes(void)
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
 
-	if (on_qemu_tcg())
+	if (on_qemu_tcg() && !on_strict_cpu())
 		skip("QEMU TCG takes INT1 for an undefined opcode");
 	vcpu = run_shadowed(int_1, RFLAGS_FIXED | RFLAGS_CF, &regs);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 }, { DB_VECTOR, int_1_next });
@@ -307,7 +307,8 @@ PAYLOAD(sysret64, "sysretq", "ud2");
 /* The user's page does not exist: whatever comes first shows what SYSRET loaded. */
 static void sysret(void)
 {
-	uint64_t vector = on_qemu_tcg() ? PF_VECTOR : NMI_VECTOR;
+	bool by_cpu = on_strict_cpu() && nmi_path() == SVM_VNMI;
+	uint64_t vector = on_qemu_tcg() && !by_cpu ? PF_VECTOR : NMI_VECTOR;
 	struct kvm_sregs sregs;
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
