@@ -104,10 +104,10 @@ def costs(reports):
     for report in reports:
         for run in report['runs']:
             if run.get('costs'):
-                rows.append((f'``{report["name"]}``', f'{text.MODULES[run["module"]]}, {run["path"]}',
-                             *(text.cost_cell(run['costs'].get(row)) for row in text.COSTS)))
-    header = ('report', 'module, path', *map(text.cost_name, text.COSTS))
-    return table(header, rows, ' '.join(['3', '4'] + ['3'] * len(text.COSTS))) if rows else 'No report has any.\n'
+                cells = [text.cost_cell(run['costs'].get(row)) for row in text.rows_of(reports)]
+                rows.append((f'``{report["name"]}``', f'{text.MODULES[run["module"]]}, {run["path"]}', *cells))
+    header = ('report', 'module, path', *map(text.cost_name, text.rows_of(reports)))
+    return table(header, rows, ' '.join(['3', '4'] + ['3'] * len(text.rows_of(reports)))) if rows else 'No report has any.\n'
 
 
 def remarks(reports):

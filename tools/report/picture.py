@@ -5,7 +5,7 @@
 import math
 from html import escape
 
-from text import COSTS, MODULES, cost_name
+from text import MODULES, cost_name, rows_of
 
 MARGIN, LABEL, AXIS, ROW = 16, 240, 460, 15
 WIDTH = 2 * MARGIN + LABEL + AXIS + 24
@@ -65,7 +65,7 @@ def lines(reports):
         title += ' (emulated)' if report.get('emulated') else ''
         out.append(text(MARGIN, y, title, ' font-weight="bold"'))
         y += ROW + 4
-        for row in COSTS:
+        for row in rows_of([report]):
             out.append(text(MARGIN + 10, y, cost_name(row), ' class="quiet"'))
             for run in measured(report):
                 cost = run['costs'].get(row)

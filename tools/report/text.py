@@ -17,6 +17,7 @@ COSTS = {
     'irq-behind': 'IRQ after the NMI',
     'ten-in-handler': 'ten in a handler',
     'ten-thousand': 'one in a row',
+    'nested-round': 'an L2 and back',
 }
 WIDTH, LABEL = 80, 20
 SHOWN_FAILURES = 2
@@ -31,6 +32,11 @@ def thousands(ticks):
     value = ticks / 1000
     digits = 3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0
     return f'{value:.{digits}f}'
+
+
+def rows_of(reports):
+    """Not every version of the tests has measured all of them."""
+    return [row for row in COSTS if any(row in run.get('costs', {}) for report in reports for run in report['runs'])]
 
 
 def cost_name(row):
@@ -129,8 +135,8 @@ def screen(report):
     yield line('programs as modelled', [programs_cell(run) for run in runs], width)
     if any(run.get('costs') for run in runs):
         yield line('thousand cycles', ['1% median 99%' if run.get('costs') else '' for run in runs], width)
-        for row, label in COSTS.items():
-            yield line(label, [cost_cell(run.get('costs', {}).get(row)) for run in runs], width)
+        for row in rows_of([report]):
+            yield line(COSTS[row], [cost_cell(run.get('costs', {}).get(row)) for run in runs], width)
     remarks = [f'{MODULES[run["module"]]} module: {run["complaint"]}' for run in runs if run.get('complaint')]
     remarks += [f'programs on {MODULES[run["module"]]} module: {run["programs"]["problem"]}'
                 for run in runs if 'problem' in run.get('programs', {})]
@@ -192,9 +198,9 @@ def comparison(reports):
     yield line('  not as modelled', [len(run.get('programs', {}).get('failed', [])) for run in runs], width)
     yield ''
     yield 'thousand cycles, median'
-    for row, label in COSTS.items():
+    for row in rows_of(reports):
         costs = [run.get('costs', {}).get(row, '') for run in runs]
-        yield line(label, [thousands(cost['median']) if isinstance(cost, dict) else cost for cost in costs], width)
+        yield line(COSTS[row], [thousands(cost['median']) if isinstance(cost, dict) else cost for cost in costs], width)
     yield ''
     yield 'claims that are not the same everywhere (+ holds, - does not, . not to be tried there)'
     for (test, claim), marks in merged(reports).items():
