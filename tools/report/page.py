@@ -100,14 +100,14 @@ def our_failures(reports):
 
 def costs(reports):
     """Median, with the 1st and the 99th percentile, in thousands of cycles."""
-    rows = []
+    rows, shown = [], text.rows_of(reports)
     for report in reports:
         for run in report['runs']:
             if run.get('costs'):
-                cells = [text.cost_cell(run['costs'].get(row)) for row in text.rows_of(reports)]
+                cells = [text.cost_cell(run['costs'].get(row)) for row in shown]
                 rows.append((f'``{report["name"]}``', f'{text.MODULES[run["module"]]}, {run["path"]}', *cells))
-    header = ('report', 'module, path', *map(text.cost_name, text.rows_of(reports)))
-    return table(header, rows, ' '.join(['3', '4'] + ['3'] * len(text.rows_of(reports)))) if rows else 'No report has any.\n'
+    header = ('report', 'module, path', *map(text.cost_name, shown))
+    return table(header, rows, ' '.join(['3', '4'] + ['3'] * len(shown))) if rows else 'No report has any.\n'
 
 
 def remarks(reports):
