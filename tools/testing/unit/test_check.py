@@ -239,6 +239,7 @@ esac
 cat {self.testing}/record-$record
 ! grep -q '^not ok' {self.testing}/record-$record
 """, 0o755)
+        self.write("../../scripts/suite", "#!/bin/sh\nshift 2\nexec \"$@\"\n", 0o755)
         self.write("../../scripts/newest-kernel", f"#!/bin/sh\n{kernel}\n", 0o755)
         self.write("../../scripts/fetch-packages", "#!/bin/sh\n", 0o755)
         self.write("selftests/kvm/lawful-differences", lawful)

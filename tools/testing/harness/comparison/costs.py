@@ -53,7 +53,7 @@ REMARKS = {
     ("intel-soft", "nested-round"):
         "soft vNMI looks at each entry of L1 and of L2 whether NMIs are blocked there",
     ("amd-vnmi", "irq-behind"):
-        "6.12 injects the IRQ and leaves the NMI to the CPU, which takes it inside the IRQ's handler: the wrong "
+        "6.12 and 7.3 inject the IRQ and leave the NMI to the CPU, which takes it inside its handler: the wrong "
         "order, and so no exit; here the IRQ waits for its window",
     ("amd-vnmi", "ten-in-handler"): LENT_ANEW,
     ("amd-vnmi", "ten-thousand"): LENT_ANEW,
