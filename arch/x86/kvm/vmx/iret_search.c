@@ -20,8 +20,6 @@
  * in the VMCS for one entry (next_boundary.c), its exit comes before any trap of the
  * guest's own, and that before the NMI.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 
@@ -29,30 +27,16 @@
 #include "vmx.h"
 #include "nmi.h"
 
-#define STEPS_MAX	1000000
 #define LATE_US		1000
 
 #define INSN_BYTES	15	/* the longest instruction */
 #define IRET		0xcf
 
-static unsigned int __read_mostly soft_vnmi_steps = 4096;
-
-static int set_steps(const char *val, const struct kernel_param *kp)
-{
-	int r = param_set_uint_minmax(val, kp, 0, STEPS_MAX);
-
-	if (r)
-		pr_err("soft_vnmi_steps: \"%.*s\" is not a number of instructions from 0 to %u\n",
-		       (int)strcspn(val, "\n"), val, STEPS_MAX);
-	return r;
-}
-
-static const struct kernel_param_ops steps_ops = {
-	.set = set_steps,
-	.get = param_get_uint,
+static struct soft_vnmi_param max_steps __read_mostly = {
+	.value = 4096, .max = 1000000, .unit = "instructions",
 };
 
-module_param_cb(soft_vnmi_steps, &steps_ops, &soft_vnmi_steps, 0644);
+module_param_cb(soft_vnmi_steps, &soft_vnmi_param_ops, &max_steps, 0644);
 __MODULE_PARM_TYPE(soft_vnmi_steps, "uint");
 MODULE_PARM_DESC(soft_vnmi_steps,
 		 "CPUs without virtual NMIs: how many instructions of a handler are stepped over in search of its IRET while an NMI waits (0 to 1000000, default 4096; may be changed while loaded)");
@@ -63,7 +47,7 @@ bool iret_search_due(struct vcpu_vmx *vmx)
 	struct iret_search *search = &vmx->nmi.search;
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
-	if (search->steps >= READ_ONCE(soft_vnmi_steps) || !next_boundary_can_step(vmx) ||
+	if (search->steps >= READ_ONCE(max_steps.value) || !next_boundary_can_step(vmx) ||
 	    vcpu->arch.mp_state != KVM_MP_STATE_RUNNABLE || vmx->rmode.vm86_active ||
 	    is_guest_mode(vcpu) || is_smm(vcpu))
 		return false;

@@ -158,6 +158,17 @@ void virtual_nmis_aborted(struct vcpu_vmx *vmx);
 void virtual_nmis_block(struct vcpu_vmx *vmx);
 void virtual_nmis_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause);
 
+/*
+ * A parameter with bounds that may be changed while the module is loaded.  The value is
+ * first, for param_get_uint().
+ */
+struct soft_vnmi_param {
+	unsigned int value, min, max;
+	const char *unit;	/* for the line that refuses a value */
+};
+
+extern const struct kernel_param_ops soft_vnmi_param_ops;
+
 bool soft_vnmi_blocked(struct vcpu_vmx *vmx);
 void soft_vnmi_inject(struct vcpu_vmx *vmx);
 bool soft_vnmi_wait(struct vcpu_vmx *vmx);

@@ -47,27 +47,27 @@
 #include "nmi.h"
 #include "../nmi_trace.h"
 
-#define TIMEOUT_MIN_MS	1
-#define TIMEOUT_MAX_MS	60000
-
-static unsigned int __read_mostly soft_vnmi_timeout_ms = 1000;
-
-static int set_timeout(const char *val, const struct kernel_param *kp)
+static int set_param(const char *val, const struct kernel_param *kp)
 {
-	int r = param_set_uint_minmax(val, kp, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+	const struct soft_vnmi_param *param = kp->arg;
+	int r = param_set_uint_minmax(val, kp, param->min, param->max);
 
 	if (r)
-		pr_err("soft_vnmi_timeout_ms: \"%.*s\" is not a number of milliseconds from %u to %u\n",
-		       (int)strcspn(val, "\n"), val, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+		pr_err("%s: \"%.*s\" is not a number of %s from %u to %u\n", kp->name,
+		       (int)strcspn(val, "\n"), val, param->unit, param->min, param->max);
 	return r;
 }
 
-static const struct kernel_param_ops timeout_ops = {
-	.set = set_timeout,
+const struct kernel_param_ops soft_vnmi_param_ops = {
+	.set = set_param,
 	.get = param_get_uint,
 };
 
-module_param_cb(soft_vnmi_timeout_ms, &timeout_ops, &soft_vnmi_timeout_ms, 0644);
+static struct soft_vnmi_param timeout_ms __read_mostly = {
+	.value = 1000, .min = 1, .max = 60000, .unit = "milliseconds",
+};
+
+module_param_cb(soft_vnmi_timeout_ms, &soft_vnmi_param_ops, &timeout_ms, 0644);
 __MODULE_PARM_TYPE(soft_vnmi_timeout_ms, "uint");
 MODULE_PARM_DESC(soft_vnmi_timeout_ms,
 		 "CPUs without virtual NMIs: how long an NMI waits for a handler that does not return, in ms of guest time (1 to 60000, default 1000; may be changed while loaded)");
@@ -91,7 +91,7 @@ static bool time_counts(struct vmx_nmi *nmi)
 
 static s64 time_left(struct vmx_nmi *nmi)
 {
-	return READ_ONCE(soft_vnmi_timeout_ms) * (s64)NSEC_PER_MSEC - nmi->waited_ns;
+	return READ_ONCE(timeout_ms.value) * (s64)NSEC_PER_MSEC - nmi->waited_ns;
 }
 
 static void begin_blocking(struct vcpu_vmx *vmx, bool irqs_on)
@@ -206,7 +206,7 @@ bool soft_vnmi_blocked(struct vcpu_vmx *vmx)
 
 	pr_warn_ratelimited("VM %d, vCPU %d: NMI handler has not returned for %u ms, delivering the next NMI\n",
 			    vcpu->kvm->userspace_pid, vcpu->vcpu_id,
-			    READ_ONCE(soft_vnmi_timeout_ms));
+			    READ_ONCE(timeout_ms.value));
 	soft_vnmi_unblock(vmx, NMI_UNBLOCK_TIMEOUT);
 	return false;
 }
