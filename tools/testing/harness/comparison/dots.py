@@ -8,7 +8,7 @@ from html import escape
 
 from comparison import costs
 
-# Of nine rows, those that are no copy of their neighbour. Soft vNMI is for IRQs off.
+# Of all rows, those that are no copy of their neighbour. Soft vNMI is for IRQs off.
 SHOWN = ("plain-exit", "lone", "pair", "irq-behind", "ten-in-handler")
 INSTEAD = {("intel-soft", "lone"): "lone-irqs-off", ("intel-soft", "pair"): "pair-irqs-off"}
 
@@ -22,20 +22,23 @@ LABELS = {
     "ten-in-handler": "ten more come in a handler",
 }
 
+# Of the dots, a look for each kernel of the distribution.
+LOOKS = (" hollow", "", " faint")
+
 # In pixels; the axis goes from 1/SPAN to SPAN.
-MARGIN, LABEL, AXIS, FIGURES, ROW, SPAN = 16, 250, 360, 100, 20, 20
+MARGIN, LABEL, AXIS, FIGURES, ROW, SPAN = 16, 250, 360, 150, 20, 20
 WIDTH = 2 * MARGIN + LABEL + AXIS + FIGURES
 GRID = (1 / 20, 1 / 10, 1 / 5, 1 / 2, 1, 2, 5, 10, 20)
 
 # Readable on white and on black: a viewer chooses by the reader's colour scheme.
 STYLE = """
 text { fill: #24292f; } .quiet { fill: #57606a; } .grid { stroke: #d0d7de; } .one { stroke: #57606a; }
-.dot0 { fill: none; stroke: #0969da; } .dot1 { fill: #0969da; stroke: #0969da; }
-.loss { fill: #cf222e; stroke: #cf222e; } .hollow { fill: none; } text.loss { stroke: none; }
+.dot { fill: #0969da; stroke: #0969da; } .loss { fill: #cf222e; stroke: #cf222e; }
+.hollow { fill: none; } .faint { fill-opacity: 0.35; } text.loss { stroke: none; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; } .quiet { fill: #9198a1; } .grid { stroke: #3d444d; } .one { stroke: #9198a1; }
-.dot0 { fill: none; stroke: #58a6ff; } .dot1 { fill: #58a6ff; stroke: #58a6ff; }
-.loss { fill: #ff7b72; stroke: #ff7b72; } .hollow { fill: none; } text.loss { stroke: none; }
+.dot { fill: #58a6ff; stroke: #58a6ff; } .loss { fill: #ff7b72; stroke: #ff7b72; }
+.hollow { fill: none; } text.loss { stroke: none; }
 }"""
 
 
@@ -59,7 +62,7 @@ class Picture:
         self.out.append(f'<text x="{x:.1f}" y="{y:.1f}"{words}>{escape(text)}</text>')
 
     def dot(self, x, y, index, loss, title):
-        kind = f"dot{index % 2}" if not loss else "loss hollow" if index % 2 == 0 else "loss"
+        kind = ("loss" if loss else "dot") + LOOKS[index]
         self.out.append(f'<circle cx="{x:.1f}" cy="{y}" r="5" stroke-width="2" class="{kind}">'
                         f'<title>{escape(title)}</title></circle>')
 
@@ -101,12 +104,11 @@ class Picture:
         self.text(MARGIN, self.y + 12, "Instructions of the host: ours divided by the distribution's",
                   font_size=15, font_weight="bold")
         self.y += 34
-        x = MARGIN
         for index, module in enumerate(self.others):
-            self.dot(x + 6, self.y - 4, index, False, module)
-            self.text(x + 18, self.y, f"to {names[module]}")
-            x += 18 + 7 * len(f"to {names[module]}") + 20
-        self.y += 22
+            self.dot(MARGIN + 6, self.y - 4, index, False, module)
+            self.text(MARGIN + 18, self.y, f"to {names[module]}")
+            self.y += ROW
+        self.y += 2
         for ratio in GRID:
             word = f"{ratio:g}" if ratio >= 1 else f"1/{1 / ratio:.0f}"
             self.text(x_of(ratio), self.y, word, text_anchor="middle", class_="quiet")
