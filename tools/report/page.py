@@ -2,10 +2,14 @@
 """Documentation/reports.rst and reports.svg, from the reports in Documentation/reports and
 nothing else."""
 
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'testing/harness'))
 
 import picture
 import text
+from comparison.document import list_table
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'Documentation/reports'
@@ -39,11 +43,7 @@ reports beside each other, as a table and a picture::
 
 
 def table(header, rows, widths):
-    lines = ['.. list-table::', '   :header-rows: 1', f'   :widths: {widths}', '']
-    for row in (header, *rows):
-        for at, cell in enumerate(row):
-            lines.append(f"   {'*' if not at else ' '} - {cell}".rstrip())
-    return '\n'.join(lines) + '\n'
+    return '\n'.join(list_table(header, rows, widths))
 
 
 def heading(words):
@@ -60,7 +60,7 @@ def machines(reports):
         rows.append((f'``{report["name"]}``', emulated, f'{cpu["brand"].strip()}; {text.cpu_line(cpu)}',
                      f'{which}: {", ".join(has) or "none"}' + (f'; without {", ".join(lacks)}' if lacks else ''),
                      report['date']))
-    return table(('report', 'machine', 'CPU', 'of what matters for NMIs', 'tried'), rows, '3 4 6 5 3')
+    return table(('report', 'machine', 'CPU', 'of what matters for NMIs', 'tried'), rows, (3, 4, 6, 5, 3))
 
 
 def result(run):
@@ -89,7 +89,7 @@ def runs(reports):
                          text.MODULES[run['module']] + parameters, run['path'], f'{result(run)} ({tests} tests)',
                          programs(run), run.get('complaint', 'none')))
     return table(('report', 'kernel', 'module', 'path', 'claims', 'random programs', 'complaints of the kernel'),
-                 rows, '3 4 4 4 4 4 3')
+                 rows, (3, 4, 4, 4, 4, 4, 3))
 
 
 def our_failures(reports):
@@ -107,7 +107,7 @@ def costs(reports):
                 cells = [text.cost_cell(run['costs'].get(row)) for row in shown]
                 rows.append((f'``{report["name"]}``', f'{text.MODULES[run["module"]]}, {run["path"]}', *cells))
     header = ('report', 'module, path', *map(text.cost_name, shown))
-    return table(header, rows, ' '.join(['3', '4'] + ['3'] * len(shown))) if rows else 'No report has any.\n'
+    return table(header, rows, (3, 4, *[3] * len(shown))) if rows else 'No report has any.\n'
 
 
 def remarks(reports):
