@@ -152,7 +152,7 @@ def parse(text):
         if word in ('cpu', 'amount'):
             name, _, value = rest.partition(' ')
             report['cpu' if word == 'cpu' else 'amounts'][name] = value
-        else:
+        elif word != 'plan':
             report[word] = rest
     runs, results = zip(*(read_run(entries[begin:end], report['amounts']) for begin, end in zip(starts, starts[1:])))
     report['runs'] = list(runs)

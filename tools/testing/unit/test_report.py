@@ -135,6 +135,38 @@ class InMachine(WithMachine):
         self.assertEqual([run["path"] for run in record.parse(said)["runs"]], ["SVM IRET window"] * 2)
         self.assertEqual(machine.loads(), ["stock x=1", "stock x=1 vnmi=0", "ours x=1", "ours x=1 vnmi=0", "stock x=1"])
 
+    def test_progress(self):
+        """what is done, and from that how long all of it takes"""
+        record_of_two = ("@amount tests nmi_a_test nmi_b_test|@amount programs 24|@amount samples 0|@plan 2|"
+                         "@run stock SVM IRET window|@part tests|# nmi_a_test|ok 1 a|# nmi_b_test|"
+                         "@part programs|24 programs|@plan 2|@run ours SVM IRET window|@part tests|# nmi_a_test|")
+        with tempfile.TemporaryDirectory() as folder:
+            # A clock that goes on by half a minute whenever it is looked at.
+            write_program(Path(folder, "date"), f'echo x >>{folder}/looks; echo $((30 * $(wc -l <{folder}/looks)))')
+            done = subprocess.run([TOOL / "progress"], input=record_of_two.replace("|", "\n"), text=True,
+                                  capture_output=True, env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"})
+        stock, ours = (f"{whose} module, SVM IRET window: " for whose in ("the distribution's", "this project's"))
+        self.assertEqual((done.stdout.splitlines(), done.stderr), ([
+            f"0:30  {stock}selftests",
+            "1:00    nmi_a_test",
+            "1:30 of about 9:00    nmi_b_test",             # 30 of 180 shares
+            f"2:00 of about 6:00  {stock}random programs",  # 60
+            f"2:30 of about 5:00  {ours}selftests",         # 90
+            "3:00 of about 6:00    nmi_a_test",
+        ], ""))
+
+    def test_plan(self):
+        """how many runs there will be is told before the first, and told again if ours has more paths"""
+        said = self.machine().run()[1]
+        self.assertEqual([line for line in said.splitlines() if line.startswith("@plan")], ["@plan 4", "@plan 4"])
+        machine = self.machine()
+        # As kvm-amd of 6.1, which knows no vNMI.
+        write_program(machine.folder / "bin/insmod", PROGRAMS["insmod"].replace(
+            "case $file in", 'case $file in */stock/*) rm "$parameters/vnmi" ;; esac\ncase $file in'))
+        said = machine.run()[1]
+        self.assertEqual([line for line in said.splitlines() if line.startswith("@plan")], ["@plan 2", "@plan 3"])
+        self.assertEqual(len(record.parse(said)["runs"]), 3)
+
     def test_broken_off(self):
         """a signal ends what runs, also what has left its group, and loads the distribution's module"""
         for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
@@ -158,7 +190,8 @@ class InMachine(WithMachine):
         """if the kernel refuses our module the distribution's is loaded again"""
         machine = self.machine()
         status, said, errors = machine.run(REFUSE="ours")
-        self.assertEqual((status, errors), (1, "insmod: refused\n"))
+        self.assertEqual((status, errors), (1, "report: kvm_amd (ours) does not load: insmod: refused "
+                                               "(dmesg may tell more)\n"))
         self.assertEqual(machine.loads(), ["stock", "stock vnmi=0", "ours", "stock"])
         self.assertRaises(record.BrokenRecord, record.parse, said)
 
@@ -190,9 +223,24 @@ class InMachine(WithMachine):
         (machine.root / "proc/cpuinfo").write_text("flags : fpu\n")
         said = "report: this CPU has neither VMX nor SVM, or the firmware turned it off\n"
         self.assertEqual(machine.run(), (1, "", said))
+        for which, setting in ("VMX", "Intel Virtualization Technology"), ("SVM", "SVM Mode"):
+            write_program(machine.folder / "tests/cpu_facts", f"echo brand Some CPU; echo off {which}; echo msr read")
+            said = f"report: this CPU has {which}, but the firmware turned it off: look for {setting} in its setup\n"
+            self.assertEqual(machine.run(), (1, "", said))
         write_program(machine.folder / "bin/id", "echo 1000")
         self.assertEqual(machine.run(), (1, "", "report: must be root: sudo make report\n"))
         self.assertEqual(machine.loads(), [])
+
+    def test_signed_only(self):
+        """a kernel that takes signed modules only is told from an image, before anything is loaded"""
+        machine = self.machine()
+        write_program(machine.folder / "tests/signed-only", "exit 0")
+        said = ("report: this kernel takes signed modules only (lockdown or module.sig_enforce), "
+                "and those here are not\n")
+        self.assertEqual(machine.run(), (1, "", said))
+        self.assertEqual(machine.loads(), [])
+        write_program(machine.folder / "tests/signed-only", "exit 1")
+        self.assertEqual(machine.run()[0], 0)
 
     def test_complaint(self):
         """a warning of the kernel while a module is tried is told"""
