@@ -2,7 +2,7 @@
 """Whether an IRET that exited has to run again, by all that a VM exit can say of it.
 
 No emulator has notify exits, and few have more than one of the others. So the
-function is taken out of arch/x86/kvm/vmx/virtual_nmis.c, compiled for user space, and held
+function is taken out of arch/x86/kvm/vmx/nmi_inline.h, compiled for user space, and held
 to a table made from the manual over its whole input."""
 
 import ctypes
@@ -14,7 +14,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCE = ROOT / "arch/x86/kvm/vmx/virtual_nmis.c"
+SOURCE = ROOT / "arch/x86/kvm/vmx/nmi_inline.h"
 NAME = "iret_did_not_retire"
 
 # What the function uses of the kernel, with the numbers of the manual.
@@ -41,6 +41,8 @@ struct vcpu_vmx {
 	struct kvm_vcpu { char unused; } vcpu;
 };
 #define vmx_shared(vmx) (vmx)
+#undef __always_inline
+#define __always_inline inline
 #define of(vcpu_) ((struct vcpu_vmx *)((char *)(vcpu_) - __builtin_offsetof(struct vcpu_vmx, vcpu)))
 static u32 vmx_get_intr_info(struct kvm_vcpu *vcpu) { return of(vcpu)->intr_info; }
 static uint64_t vmx_get_exit_qual(struct kvm_vcpu *vcpu) { return of(vcpu)->qualification; }
@@ -64,7 +66,7 @@ NOISE = 0, 0x7fffe000, 0x00000f00                   # bits that say nothing of I
 
 
 def function():
-    return re.search(rf"^static bool {NAME}\(.*?^}}\n", SOURCE.read_text(), re.M | re.S)[0]
+    return re.search(rf"^static __always_inline bool {NAME}\(.*?^}}\n", SOURCE.read_text(), re.M | re.S)[0]
 
 
 def compiled(text, folder):

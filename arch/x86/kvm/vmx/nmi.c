@@ -26,6 +26,7 @@
 
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
+#include "nmi_inline.h"
 
 /*
  * STI blocking may or may not keep the CPU from accepting an NMI at VM entry,
@@ -118,17 +119,6 @@ void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked)
 	} else {
 		soft_vnmi_unblock(vmx, NMI_UNBLOCK_RESTORED);
 	}
-}
-
-/*
- * Blocking has ended.  That is told once, whoever finds it first, and not of the NMIs
- * that L1 injects into an L2 with virtual NMIs: nothing of the vCPU's own began there.
- */
-void vmx_nmi_report_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause)
-{
-	if (vmx->nmi.since)
-		trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
-	vmx->nmi.since = 0;
 }
 
 /* Out of line: reading the registers would cost the usual injection as well. */
@@ -406,6 +396,21 @@ static bool own_exit(struct vcpu_vmx *vmx)
 	return false;
 }
 
+/* What the entry had lent, or was to do. */
+static void take_back(struct vcpu_vmx *vmx)
+{
+	vmx->nmi.exit = false;
+	if (unlikely(vmx->nmi.entry_opens)) {
+		vmx->nmi.entry_opens = false;
+		if (is_guest_mode(&vmx->vcpu))
+			vmx_nmi_report_unblock(vmx, NMI_UNBLOCK_RESTORED);
+	}
+	if (vmx->nmi.as_exception)
+		exception_to_nmi(vmx);
+	if (vmx->nmi.next.step)
+		next_boundary_exit(vmx);
+}
+
 /*
  * After an exit, before the vectoring information is turned back into events; called
  * only if vmx_nmi_exit_due().  Tells if there is nothing to do but to enter the guest
@@ -416,16 +421,8 @@ bool vmx_nmi_exit(struct kvm_vcpu *vcpu)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 	bool again;
 
-	vmx->nmi.exit = false;
-	if (unlikely(vmx->nmi.entry_opens)) {
-		vmx->nmi.entry_opens = false;
-		if (is_guest_mode(vcpu))
-			vmx_nmi_report_unblock(vmx, NMI_UNBLOCK_RESTORED);
-	}
-	if (vmx->nmi.as_exception)
-		exception_to_nmi(vmx);
-	if (vmx->nmi.next.step)
-		next_boundary_exit(vmx);
+	if (vmx->nmi.exit)
+		take_back(vmx);
 
 	if (has_virtual_nmis(vmx->loaded_vmcs))
 		return virtual_nmis_exit(vmx) && own_exit(vmx);
@@ -450,8 +447,9 @@ void vmx_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	if (vmx->nmi.from_l1)
 		return;
 
+	/* VM entry refuses to inject an NMI while NMIs are blocked. */
 	if (has_virtual_nmis(vmx->loaded_vmcs))
-		virtual_nmis_aborted(vmx);
+		virtual_nmis_set_blocking(vmx, false);
 	else
 		soft_vnmi_aborted(vmx);
 }

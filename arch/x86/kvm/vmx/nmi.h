@@ -139,22 +139,19 @@ bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu);
 void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason);
 
 /* nmi.c, called by what blocks and by nested_nmi.c */
-void vmx_nmi_report_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause);
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu);
 void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked);
 void vmx_nmi_take_requested(struct kvm_vcpu *vcpu);
 
 /*
- * The two ways in which NMIs are blocked, called by nmi.c.  wait: false if only an
- * interrupt shadow is in the way; exit: true if the exit was for nothing but NMIs.
+ * The two ways in which NMIs are blocked, called by nmi.c; virtual NMIs' "blocked",
+ * "inject" and "exit" are in nmi_inline.h.  wait: false if only an interrupt shadow is in the way;
+ * exit: true if the exit was for nothing but NMIs.
  */
-bool virtual_nmis_blocked(struct vcpu_vmx *vmx);
-void virtual_nmis_inject(struct vcpu_vmx *vmx);
 bool virtual_nmis_wait(struct vcpu_vmx *vmx);
 void virtual_nmis_enter(struct vcpu_vmx *vmx);
-bool virtual_nmis_exit(struct vcpu_vmx *vmx);
 void virtual_nmis_take_window(struct vcpu_vmx *vmx);
-void virtual_nmis_aborted(struct vcpu_vmx *vmx);
+void virtual_nmis_set_blocking(struct vcpu_vmx *vmx, bool blocked);
 void virtual_nmis_block(struct vcpu_vmx *vmx);
 void virtual_nmis_unblock(struct vcpu_vmx *vmx, enum nmi_unblock cause);
 

@@ -46,6 +46,7 @@
 #include "vmx.h"
 #include "nmi.h"
 #include "../nmi_trace.h"
+#include "nmi_inline.h"
 
 static int set_param(const char *val, const struct kernel_param *kp)
 {
