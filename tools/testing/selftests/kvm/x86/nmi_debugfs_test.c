@@ -331,6 +331,7 @@ static void open_file_keeps_vm(void)
 }
 
 static volatile bool stop_reading;
+static volatile unsigned int looks;
 static char read_path[64];
 
 static void *read_on(void *opened)
@@ -338,7 +339,7 @@ static void *read_on(void *opened)
 	char text[4096];
 	int fd;
 
-	while (!stop_reading) {
+	for (; !stop_reading; looks++) {
 		usleep(1000);
 		fd = open(read_path, O_RDONLY);
 		if (fd < 0)
@@ -368,7 +369,15 @@ static void readers_and_dying_vms(void)
 		vcpu = run_to_ready(NULL);
 	}
 
-	/* The last VM stays until it has been read. */
+	/*
+	 * The last VM stays until it has been read. It has a file only if no reader has
+	 * kept the one before, whose folder has the same name.
+	 */
+	read_path[0] = 0;
+	for (i = looks; looks - i < 2; )
+		sched_yield();
+	kvm_vm_free(vcpu->vm);
+	vcpu = run_to_ready(NULL);
 	stats_file(vcpu->vm, read_path, sizeof(read_path));
 	for (i = opened; opened == i; )
 		sched_yield();
