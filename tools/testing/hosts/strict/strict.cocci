@@ -13,6 +13,7 @@
 //# files: target/i386/tcg/seg_helper.c target/i386/tcg/emit.c.inc
 //# files: target/i386/tcg/system/svm_helper.c target/i386/tcg/system/seg_helper.c
 //# files: accel/tcg/watchpoint.c
+//# macros: G_NORETURN
 //# matches: include 1 features 1 pending 1 take 1
 //# matches: vmrun 1 check 1 virq 1 load 1 inject_int 1 inject_exception 1
 //# matches: exit_info 1 before 1 after 1
