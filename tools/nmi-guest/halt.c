@@ -72,8 +72,9 @@ static void halting_hook(struct regs *regs)
 	(void)regs;
 	if (cpus[0].nmis > 1)
 		return;
-	nmi_in(1000);
-	irq_in(10000);
+	/* A slow hypervisor has to be asleep in the HLT by then. */
+	nmi_in(20000);
+	irq_in(50000);
 	sti_hlt();
 	irqs_at_hlt_end = event(1)->vector == VECTOR_TIMER;
 	stop_timer();

@@ -5,10 +5,11 @@ of a booted host and hand it this run's files as a disk.
 One CPU only: with more, Bochs stalls. Time is counted in instructions anyway."""
 
 import re
+import subprocess
 from contextlib import contextmanager
 
 import programs
-from process import HostError, tool
+from process import HostError, environment, tool
 from snapshot import DISK_SIZE, bochs, snapshot
 
 BLOCK = 4096                # as in guest/transport-disk
@@ -70,6 +71,16 @@ def without_network():
             continue
         return ['unshare', *options]
     return []
+
+
+def version(_host):
+    """What it calls itself, at the head of its help."""
+    done = subprocess.run(['bochs-bin', '--help'], env=environment(), text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    found = re.search(r'Bochs x86 Emulator \S+', done.stdout)
+    if not found:
+        raise HostError('bochs-bin does not tell its version')
+    return found[0]
 
 
 @contextmanager

@@ -23,6 +23,10 @@ mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose l1-modu
 exec """
 
 
+def version(host):
+    return host.inside.emulator.version(host.inside)
+
+
 def running(host, kernel, run):
     """L0 with L1 in it, as a context whose value is the process of L0's emulator."""
     l0_kernel = Kernel(kernel.folder.parent, default_kernel())

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 from kernel import GUEST, HERE, initramfs
-from process import HostError, emulator
+from process import HostError, emulator, tool
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
 EXACT = 'shift=0,sleep=off'     # the TSC counts instructions, and idle time takes none
@@ -33,6 +33,12 @@ def program(host):
     if not STRICT.exists():
         raise HostError(f'{STRICT} is missing: run make strict-cpu')
     return [STRICT, *(word for folder in FIRMWARE for word in ('-L', folder))]
+
+
+def version(host):
+    """What it calls itself, without the distribution's part."""
+    name = tool(*program(host), '--version').decode().partition('(')[0].strip()
+    return name + (' with strict SVM' if host.strict else '')
 
 
 def make_initrd(host, kernel, folder):
