@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import unittest
+import xml.etree.ElementTree
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -48,10 +49,9 @@ def unexpected(name, run, faults):
 
 
 def environment_of(run):
-    """The kept environment of this QEMU: a version whose faults are others has one of its own."""
-    major = re.search(r'version (\d+)', run.facts['emulator']).group(1)
-    name = f'tcg-amd-{major}'
-    return name if name in matrix.environments() else 'tcg-amd'
+    """The kept environment of this series of QEMU."""
+    series = re.search(r'version (\d+\.\d+)', run.facts['emulator']).group(1)
+    return f'tcg-amd-{series}'
 
 
 class ResultsTest(unittest.TestCase):
@@ -80,7 +80,17 @@ class ResultsTest(unittest.TestCase):
 class MatrixTest(unittest.TestCase):
     def test_page(self):
         """Documentation/nmi-matrix.rst is what tools/nmi-guest/matrix makes"""
-        self.assertEqual(matrix.page(matrix.environments(), matrix.Faults()), matrix.PAGE.read_text())
+        runs, faults = matrix.environments(), matrix.Faults()
+        self.assertEqual(matrix.page(runs, faults), matrix.PAGE.read_text())
+        self.assertEqual(matrix.picture(runs, faults), matrix.PICTURE.read_text())
+
+    def test_picture(self):
+        """the picture has a field for each result, and a name for each group of claims"""
+        runs, faults = matrix.environments(), matrix.Faults()
+        drawn = xml.etree.ElementTree.fromstring(matrix.picture(runs, faults))
+        fields = [field for field in drawn.iter('{http://www.w3.org/2000/svg}rect') if list(field)]
+        self.assertEqual(len(fields), sum(len(run.results) for run in runs.values()))
+        self.assertEqual(set(matrix.chart.GROUPS) - set(matrix.claims(runs)), set())
 
     def test_complete(self):
         """each result kept has all claims"""
