@@ -143,7 +143,7 @@ endif
 ## make report        what this machine's CPU does, with the distribution's module and ours (as root; HOST=amd
 ##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
 ## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
-##                    (KVERS="6.1 6.12" for several kernels)
+##                    (KVERS="6.1 6.12 7.3" for several kernels)
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, intel, intel-soft)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error

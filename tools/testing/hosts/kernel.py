@@ -117,5 +117,10 @@ def initramfs(folder, init, modules=(), files=None):
     files = {'modules/order': ''.join(f'{module_name(m)}.ko\n' for m in modules), **(files or {})}
     for name, text in files.items():
         (folder / name).write_text(text)
+    return archive(folder)
+
+
+def archive(folder):
+    """A folder as the kernel unpacks it at its start."""
     names = '\0'.join(sorted(str(p.relative_to(folder)) for p in folder.rglob('*')))
     return tool('cpio', '-o', '-0', '-H', 'newc', '--quiet', cwd=folder, input=names.encode())

@@ -1,45 +1,82 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The image of 'make iso' boots under QEMU's own CPU emulation: as a CD by SeaBIOS, as a stick by OVMF."""
+"""The image of 'make iso' boots on QEMU's own CPU emulation: as a CD by SeaBIOS, as a stick by OVMF.
+
+With LONG also on a bare CPU of Bochs, on the strict CPU, and in hosts, where it is a guest."""
 
 import concurrent.futures
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
 ROOT = TESTING.parents[1]
-sys.path[:0] = [str(TESTING / "hosts")]
+sys.path[:0] = [str(TESTING / "harness"), str(TESTING / "hosts")]
 
-from process import environment
+import qemu
+import snapshot
+import suite
+from bochs import without_network
+from process import environment, tool
+from records import AMD_STRICT
 
 KVER = os.environ["KVER"]
+# What QEMU reads at its start, for hosts that have not all of this machine.
+QEMU_FILES = ("qemu-system-x86_64", "/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/kvmvapic.bin")
 OVMF = "/usr/share/ovmf/OVMF.fd"
 CPU = "qemu64,+svm,+npt,+vgif,model-id=QEMU TCG CPU"
 AMOUNTS = "poweroff PROGRAMS=12 SAMPLES=64 TRUST_TSC=y TESTS=nmi_delivery_test"
 # Of wall-clock time: a boot takes one minute on an idle machine.
 LIMIT = 1200
-REPORT, GUEST = 0, 1
+REPORT, GUEST, SHELL = 0, 1, 2
+PROMPT = "iso: a root prompt"
+# At the prompt, on a CPU without SVM. kvm.ko is loaded there all the same.
+COMMANDS = """\
+PS1=; stty -echo
+sh /report/in-machine /report; echo "status $?"
+trace-cmd record -q -o /tmp/trace.dat -e sched:sched_switch -e kvm:kvm_exit sleep 1 >/dev/null && echo "recorded"
+trace-cmd report /tmp/trace.dat | grep -c sched_switch
+trace-cmd list -e kvm:kvm_exit; find / -name plugin_kvm.so
+poweroff -f
+"""
 
 
-def build(target, entry, options):
+def build(target, entry, options, *more):
     subprocess.run([ROOT / "tools/iso/build", target, KVER, "--wait", "1", "--entry", str(entry),
-                    "--options", options], check=True, stdout=subprocess.PIPE)
+                    "--options", options, *more], check=True, stdout=subprocess.PIPE)
 
 
-def boot(name, *media):
-    """What is said on the first serial port until the machine is off."""
-    command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", CPU, "-m", "1024", "-display", "none", "-nodefaults",
-               "-no-reboot", "-vga", "std", "-serial", "stdio",
-               "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *media]
-    try:
-        done = subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=LIMIT)
-        return done.stdout.decode(errors="replace").replace("\r", "")
-    except subprocess.TimeoutExpired as hung:
-        return (hung.stdout or b"").decode(errors="replace") + f"\n{name}: not off after {LIMIT} s\n"
+def until_off(command, typed=""):
+    """What is said on the first serial port until the machine is off. At its prompt lines may be typed."""
+    with tempfile.TemporaryFile() as out, \
+            subprocess.Popen(command, env=environment(), stdout=out, stderr=subprocess.STDOUT,
+                             stdin=subprocess.PIPE if typed else subprocess.DEVNULL) as process:
+        def said():
+            out.seek(0)
+            return out.read().decode(errors="replace").replace("\r", "")
+
+        late = time.monotonic() + LIMIT
+        try:
+            while process.poll() is None and time.monotonic() < late:
+                if typed and PROMPT in said():
+                    process.stdin.write(typed.encode())
+                    process.stdin.flush()
+                    typed = ""
+                time.sleep(0.5)
+        finally:
+            process.kill()
+        return said() + ("" if process.wait() != -signal.SIGKILL else f"\nnot off after {LIMIT} s\n")
+
+
+def boot(*media, cpu=CPU, typed=""):
+    return until_off(["qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-m", "1024", "-display", "none",
+                      "-nodefaults", "-no-reboot", "-vga", "std", "-serial", "stdio",
+                      "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *media], typed)
 
 
 def partition(image):
@@ -61,19 +98,22 @@ class Iso(unittest.TestCase):
             raise unittest.SkipTest("make iso: HOSTS leaves out amd")
         folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
         cls.addClassCleanup(folder.cleanup)
-        cls.report, guest = Path(folder.name, "report.iso"), Path(folder.name, "guest.iso")
+        cls.report, guest, shell = (Path(folder.name, f"{name}.iso") for name in ("report", "guest", "shell"))
         build(cls.report, REPORT, AMOUNTS)
         build(guest, GUEST, "poweroff")
+        build(shell, SHELL, "")
         stick = ("-device", "qemu-xhci", "-drive", f"file={cls.report},format=raw,if=none,id=stick",
                  "-device", "usb-storage,drive=stick")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            cls.by_bios = pool.submit(boot, "SeaBIOS", "-cdrom", guest, "-boot", "d")
-            cls.by_uefi = pool.submit(boot, "OVMF", "-bios", OVMF, *stick)
-        cls.by_bios, cls.by_uefi = cls.by_bios.result(), cls.by_uefi.result()
+            uefi = pool.submit(boot, "-bios", OVMF, *stick)
+            bios = pool.submit(boot, "-cdrom", guest, "-boot", "d")
+            prompt = pool.submit(boot, "-cdrom", shell, "-boot", "d", cpu="qemu64,-svm", typed=COMMANDS)
+        cls.by_bios, cls.by_uefi, cls.prompt = bios.result(), uefi.result(), prompt.result()
 
     def test_uefi(self):
         """as a stick by OVMF: both modules are tried, the result is on the serial port and on the stick"""
         said = self.by_uefi
+        self.assertNotIn("blind mode", said)
         self.assertRegex(said, r"(?m)^stock SVM IRET window: claims \d+ hold", said)
         self.assertRegex(said, r"(?m)^ours SVM IRET window: claims \d+ hold, 0 do not, .*"
                                "programs 12, 0 not as modelled$")
@@ -83,10 +123,98 @@ class Iso(unittest.TestCase):
         self.assertRegex(on_stick(self.report, "report.txt"), "(?m)^ours SVM IRET window: claims")
         self.assertRegex(on_stick(self.report, "report.rec"), "(?m)^@done")
 
+    def test_progress(self):
+        """it says where it is and how long it will take"""
+        self.assertRegex(self.by_uefi, r"(?m)^iso: \d+:\d\d  the distribution's module, SVM IRET window: selftests$")
+        self.assertRegex(self.by_uefi, r"(?m)^iso: \d+:\d\d of about \d+:\d\d  this project's module, "
+                                       "SVM IRET window: what NMIs cost$")
+
+    def test_prompt(self):
+        """at the root prompt there is trace-cmd, which knows KVM's events"""
+        self.assertRegex(self.prompt, r"(?m)^recorded\n[1-9]\d*\nkvm:kvm_exit\n/.*/plugin_kvm.so$")
+
+    def test_no_svm(self):
+        """a CPU without SVM is told in a line"""
+        self.assertRegex(self.prompt, "(?m)^report: this CPU has neither VMX nor SVM, or the firmware turned it off\n"
+                                      "status 1$")
+
     def test_bios(self):
         """as a CD by SeaBIOS: nmi-guest runs to its end"""
         self.assertRegex(self.by_bios, r"(?m)^# Totals: ", self.by_bios)
         self.assertRegex(self.by_bios, r"(?m)^ok 1 ")
+
+
+@unittest.skipUnless(suite.long_run(), "the image on other machines: make check-long")
+class Elsewhere(unittest.TestCase):
+    """nmi-guest out of the image on what takes longer."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = Path(folder.name)
+        cls.guest = cls.folder / "guest.iso"
+        build(cls.guest, GUEST, "poweroff")
+
+    def bochs(self, image, memory, last):
+        """What is said on the serial port until it says this. It has no power button that nmi-guest knows."""
+        config = snapshot.CONFIG.format(cpu="corei7_haswell_4770", memory=memory)
+        config = config.replace("action=fatal", "action=report")
+        config, disks = re.subn("ata0-master: .*\nboot: disk", f"ata0-master: type=cdrom, path={image}, "
+                                "status=inserted\nboot: cdrom", config)
+        self.assertEqual(disks, 1)
+        (self.folder / "config").write_text(config)
+        console = self.folder / "console"
+        console.write_text("")
+        late = time.monotonic() + LIMIT
+        with snapshot.bochs(["-f", "config"], self.folder, without_network()) as process:
+            while process.poll() is None and time.monotonic() < late and \
+                    last not in console.read_text(errors="replace"):
+                time.sleep(0.5)
+        return console.read_text(errors="replace").replace("\r", "")
+
+    def test_bochs(self):
+        """as a CD by the BIOS of Bochs: nmi-guest runs to its end"""
+        said = self.bochs(self.guest, 128, "the machine halts")
+        self.assertRegex(said, r"(?m)^# Totals: ", said)
+        self.assertRegex(said, r"(?m)^ok 1 ")
+
+    def test_turned_off(self):
+        """a CPU whose VMX the firmware has turned off is told in a line"""
+        image = self.folder / "off.iso"
+        # What such a firmware writes to IA32_FEATURE_CONTROL: locked, and nothing allowed.
+        build(image, REPORT, "", "--grub", "insmod wrmsr\nwrmsr 0x3a 0x1")
+        said = self.bochs(image, 512, "iso: a root prompt")
+        self.assertIn("\nreport: this CPU has VMX, but the firmware turned it off: look for Intel Virtualization "
+                      "Technology in its setup\niso: report ended with status 1\n", said)
+
+    def test_hosts(self):
+        """as a guest of KVM on a host of each vendor: nmi-guest runs to its end"""
+        for host in "amd", "intel":
+            with self.subTest(host):
+                done = subprocess.run(
+                    [TESTING / "hosts/run", host, "--timeout", str(LIMIT), "--with", self.guest,
+                     *(word for file in QEMU_FILES for word in ("--needs", file)), "--",
+                     "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "96", "-display", "none",
+                     "-nodefaults", "-no-reboot", "-serial", "stdio",
+                     "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-cdrom", self.guest.name, "-boot", "d"],
+                    text=True, errors="replace", capture_output=True)
+                self.assertRegex(done.stdout, r"(?m)^# Totals: ", done.stdout + done.stderr)
+                self.assertRegex(done.stdout, r"(?m)^ok 1 ")
+
+    @unittest.skipUnless(qemu.STRICT.exists(), "the CPU of the hosts amd-strict is not built: make strict-cpu")
+    def test_strict(self):
+        """on the strict CPU, which has no disks and is given the image's files: a short report, and nmi-guest"""
+        tool("xorriso", "-osirrox", "on", "-indev", self.guest, "-extract", "/boot", self.folder / "boot")
+        start = [*qemu.program(AMD_STRICT), "-accel", "tcg", "-cpu", AMD_STRICT.cpu, "-m", "1024", "-display", "none",
+                 "-nodefaults", "-no-reboot", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+        said = until_off([*start, "-kernel", self.folder / f"boot/vmlinuz-{KVER}", "-append",
+                          f"console=ttyS0 quiet report {AMOUNTS}", "-initrd", self.folder / f"boot/initrd-{KVER}"])
+        self.assertRegex(said, r"(?m)^ours SVM IRET window: claims \d+ hold, 0 do not, .*"
+                               "programs 12, 0 not as modelled$")
+        self.assertIn("iso: report ended with status 0\n", said)
+        said = until_off([*start, "-kernel", self.folder / "boot/nmi-guest", "-append", "poweroff"])
+        self.assertRegex(said, r"(?m)^# Totals: ", said)
 
 
 if __name__ == "__main__":
