@@ -40,6 +40,7 @@
 #include "cpuid.h"
 #include "trace.h"
 #include "latch.h"
+#include "../nmi_request.h"
 #include "../nmi_trace.h"
 
 /* Is something in the way of an NMI at the current boundary? */
@@ -164,6 +165,14 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 	vcpu->arch.nmi_injected = true;
 	svm->nmi.redelivery = true;
 	vnmi_set_masked_now(svm, true);
+}
+
+/* The vCPU's thread begins KVM_RUN, is scheduled, or wakes. */
+void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu)
+{
+	if (unlikely(vcpu->arch.mp_state == KVM_MP_STATE_HALTED) &&
+	    kvm_check_request(KVM_REQ_NMI, vcpu))
+		nmi_take_requested(vcpu, svm_get_nmi_mask(vcpu));
 }
 
 /* Make an exit when a pending NMI can be taken. */

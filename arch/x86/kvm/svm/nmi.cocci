@@ -24,7 +24,7 @@
 //# files: svm/svm.c svm/svm.h
 //# matches: take_out 8 hide_step 2 plant_step 1 swallow 1 run_step 1
 //# matches: delivered 1 complete 1 6.12+=0 complete_fields 0 6.12+=1
-//# matches: enter 1 unclean 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
+//# matches: load 1 enter 1 unclean 1 exit 1 handle_exit 1 task_switch 1 cancel 1 reset 1
 //# matches: state_rip 1 state_step 1 declared 2 include 1 setup 1 announce 1
 //# matches: cpuid 1 6.12+=0 cpuid_caps 0 6.12=1 cpuid_end 0 7.3+=1 aborted 1 new 1 vectoring 0 7.3+=1
 //# gone: disable_nmi_singlestep svm_inject_nmi svm_nmi_blocked svm_nmi_allowed
@@ -99,6 +99,15 @@ position p;
 @@
   svm->vmcb->control.event_inj_err@p = E;
 + svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+
+@load@
+//# place: svm_vcpu_load: svm_nmi_vcpu_load !return {current_vmcb} avic_vcpu_load
+symbol sd, current_vmcb, vmcb;
+statement S;
+position p;
+@@
++ svm_nmi_vcpu_load(vcpu);
+  if (sd->current_vmcb@p != svm->vmcb) S
 
 @enter@
 //# place: svm_vcpu_run: pre_svm_run svm_nmi_enter clgi svm_vcpu_enter_exit

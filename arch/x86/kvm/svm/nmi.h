@@ -121,6 +121,7 @@ void svm_nmi_hardware_setup(void);
 void nested_vnmi_setup(void);
 void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu);
 void svm_nmi_reset(struct kvm_vcpu *vcpu);
+void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu);
 void svm_nmi_cancel(struct kvm_vcpu *vcpu);
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void svm_nmi_enter(struct kvm_vcpu *vcpu);

@@ -23,6 +23,7 @@
 #include "vmx.h"
 #include "nmi.h"
 #include "nested_nmi.h"
+#include "../nmi_request.h"
 
 #define CREATE_TRACE_POINTS
 #include "../nmi_trace.h"
@@ -485,24 +486,10 @@ int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-/*
- * Common code ends a HLT for the mere request to look at new NMIs, before it knows
- * whether NMIs are blocked; a CPU sleeps on if they are. So look here, where the
- * thread of a halted vCPU comes by: when KVM_RUN begins, and when it wakes. Like
- * common code's: one more NMI than is in service, and one in service at most.
- */
 void vmx_nmi_take_requested(struct kvm_vcpu *vcpu)
 {
-	unsigned int limit = 2;
-
-	if (!kvm_check_request(KVM_REQ_NMI, vcpu))
-		return;
-
-	if (vmx_get_nmi_mask(vcpu) || vcpu->arch.nmi_injected)
-		limit = 1;
-	vcpu->arch.nmi_pending = min(vcpu->arch.nmi_pending +
-				     atomic_xchg(&vcpu->arch.nmi_queued, 0), limit);
-	kvm_make_request(KVM_REQ_EVENT, vcpu);
+	if (kvm_check_request(KVM_REQ_NMI, vcpu))
+		nmi_take_requested(vcpu, vmx_get_nmi_mask(vcpu));
 }
 
 void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu)

@@ -174,8 +174,6 @@ static struct kvm_vcpu *run_into_blocked_halt(void)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_nmi_halts);
 
-	if (nmi_path() != VMX_VIRTUAL_NMIS && nmi_path() != VMX_SOFT)
-		skip("KVM ends HLT when it is asked for an NMI, blocked or not");
 	flags = RFLAGS_FIXED;
 	sync_global_to_guest(vcpu->vm, flags);
 	run_to(vcpu, STAGE_READY);
