@@ -136,11 +136,12 @@ class FreshCheck(unittest.TestCase):
         self.assertRegex(said[-2], "^fresh: bookworm: make check took [0-9]+ s$")
 
     def test_series(self):
-        """on Debian 13 the tests run on 7.3 as well, unless only some of them were asked for"""
+        """on Debian 13 the tests run on 7.3 and on the strict CPU as well, unless only some were asked for"""
         made = '[ $1 = demo ] || echo "4 passed, 0 failed, 2 skipped"'
         status, said = self.run_check(made, release="trixie")
-        self.assertEqual((status, said[-1]), (0, "9 passed, 0 failed, 4 skipped"))
-        self.assertRegex(said[-2], "^fresh: trixie: make check KVER=7.3 .* took [0-9]+ s$")
+        self.assertEqual((status, said[-1]), (0, "13 passed, 0 failed, 6 skipped"))
+        self.assertRegex(said[-3], "^fresh: trixie: make check KVER=7.3 .* took [0-9]+ s$")
+        self.assertRegex(said[-2], '^fresh: trixie: make check HOSTS="amd-strict .* took [0-9]+ s$')
         status, said = self.run_check(made, release="trixie", PARTS="amd")
         self.assertEqual((status, said[-1]), (0, "5 passed, 0 failed, 2 skipped"))
 
