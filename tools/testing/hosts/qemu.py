@@ -41,11 +41,12 @@ def version(host):
     return name + (' with strict SVM' if host.strict else '')
 
 
-def make_initrd(host, kernel, folder):
+def make_initrd(host, kernel, folder, over=False):
     initrd = folder / 'initrd'
     initrd.write_bytes(initramfs(
-        folder / 'initramfs', GUEST / 'init', kernel.modules(*MODULES, *kernel.dependencies(host.module)),
-        {'transport': (GUEST / 'transport-9p').read_text()}))
+        folder / 'initramfs', GUEST / 'init',
+        kernel.modules(*MODULES, *kernel.dependencies(host.module), *(['overlay'] if over else [])),
+        {'transport': (GUEST / 'transport-9p').read_text(), **({'over': ''} if over else {})}))
     return initrd
 
 
@@ -112,8 +113,10 @@ def running(host, kernel, run, *extra):
     """The booting host, as a context whose value is the emulator's process."""
     serials = (f'file:{run.console}', run.port if run.interactive else f'file:{run.port}')
     words = command('tcg', host, run.cpus, '/', kernel.vmlinux(),
-                    make_initrd(host, kernel, run.folder), serials, run.work)
+                    make_initrd(host, kernel, run.folder, bool(run.over)), serials, run.work)
     words += share_modules('modules', kernel)
+    if run.over:
+        words += share('packages', run.over.resolve(), 'readonly=on')
     if run.icount:
         words += ['-icount', EXACT]
     qmp = run.folder / 'qmp'

@@ -249,7 +249,8 @@ class StrictCpuTest(unittest.TestCase):
 class CommandLineTest(unittest.TestCase):
     def test_bad_usage_is_told_from_the_commands_status(self):
         for arguments in ['amd'], ['vax', '--', 'true'], ['amd', '--shell', '--', 'true'], \
-                ['amd', '--cpus', 'x', '--', 'true'], ['amd', 'true'], ['amd', '--']:
+                ['amd', '--cpus', 'x', '--', 'true'], ['amd', 'true'], ['amd', '--'], \
+                ['intel', '--over', '/', '--', 'true'], ['amd-vnmi', '--keep', '/', '--', 'true']:
             with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()), \
                     self.assertRaises(SystemExit) as end:
                 runner.parse(arguments)
@@ -480,7 +481,7 @@ class EmulatorTest(Folder):
 
     def qemu_command(self, **changes):
         run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
-                   interactive=False, cpus=1, icount=False, below=None)
+                   interactive=False, cpus=1, icount=False, below=None, over=None)
         tree = mock.Mock(image=Path('/image'))
         tree.dependencies.return_value = []
         with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
@@ -526,6 +527,22 @@ class EmulatorTest(Folder):
             nudged.assert_called_once()
         self.assertIn('-smp 2 ', self.qemu_command(cpus=2))
         self.assertIn('-serial /p ', self.qemu_command(interactive=True))
+
+    def test_packages_are_shared_where_there_are_some(self):
+        self.assertNotIn('mount_tag=packages', self.qemu_command())
+        self.assertIn('readonly=on,path=/unpacked,mount_tag=packages', self.qemu_command(over=Path('/unpacked')))
+
+    def test_what_a_command_leaves_is_kept_with_the_log(self):
+        work, log, kept = self.folder / 'work', self.folder / 'amd.log', self.folder / 'a/b'
+        work.mkdir()
+        log.write_text('booting\n')
+        runner.keep_files(work, log, kept)
+        self.assertFalse(kept.exists())
+        (work / 'kept/some_test').mkdir(parents=True)
+        (work / 'kept/some_test/trace').write_text('an event\n')
+        runner.keep_files(work, log, kept)
+        self.assertEqual((kept / 'some_test/trace').read_text(), 'an event\n')
+        self.assertEqual((kept / 'host.log').read_text(), 'booting\n')
 
 
 if __name__ == '__main__':
