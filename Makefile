@@ -119,7 +119,7 @@ no-apt := $(if $(shell command -v apt-get),,y)
 deps:
 	@KVER='$(wanted)' scripts/deps $(purposes)
 	@[ -n '$(own)$(IMAGE)' ] || $(if $(filter test,$(or $(purposes),test)),$(MAKE) KVER='$(wanted)' image,:)
-	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py)
+	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py && tools/testing/clients/run --fetch)
 
 ## make strict-cpu    build the CPU of the hosts amd-strict and amd-strict-vnmi, once, in ten minutes
 run-strict-cpu:
@@ -135,7 +135,7 @@ endif
 ## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd unit" for some parts)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
 ## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
-## make check-clients what people do with NMIs: the monitor's, sysrq-l, live migration, other vendor module
+## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -185,8 +185,8 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 
-run-check-clients: modules image
-	@PARTS=clients tools/testing/harness/check
+run-check-clients: modules selftests image
+	@LONG=1 PARTS=clients tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts
