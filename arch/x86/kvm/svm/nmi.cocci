@@ -101,13 +101,13 @@ position p;
 + svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
 
 @load@
-//# place: svm_vcpu_load: svm_nmi_vcpu_load !return {current_vmcb} avic_vcpu_load
-symbol sd, current_vmcb, vmcb;
-statement S;
+//# place: svm_vcpu_load: !return svm_nmi_vcpu_load kvm_vcpu_apicv_active
+symbol cpu;
 position p;
 @@
 + svm_nmi_vcpu_load(vcpu);
-  if (sd->current_vmcb@p != svm->vmcb) S
+  if (kvm_vcpu_apicv_active(vcpu))
+	avic_vcpu_load@p(vcpu, cpu);
 
 @enter@
 //# place: svm_vcpu_run: pre_svm_run svm_nmi_enter clgi svm_vcpu_enter_exit
