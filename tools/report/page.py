@@ -42,6 +42,12 @@ reports beside each other, as a table and a picture::
 """
 
 
+EMULATORS = """
+What emulators do wrong is in :doc:`testing`. QEMU's VMRUN loses interrupt shadows there, with
+any module, and more often where the machine is busy and one host runs in another.
+"""
+
+
 def table(header, rows, widths):
     return '\n'.join(list_table(header, rows, widths))
 
@@ -95,7 +101,9 @@ def runs(reports):
 def our_failures(reports):
     lines = [f'* ``{report["name"]}``, {run["path"]}: ``{failure["test"]}``: {failure["claim"]}\n'
              for report in reports for run in report['runs'] if run['module'] == 'ours' for failure in run['failures']]
-    return ''.join(lines) or 'None in these reports.\n'
+    if not lines:
+        return 'None in these reports.\n'
+    return ''.join(lines) + (EMULATORS if any(report.get('emulated') for report in reports) else '')
 
 
 def costs(reports):

@@ -34,6 +34,11 @@ class Axis:
         return range(self.low, self.high + 1)
 
 
+def short(power):
+    """A power of ten in as few letters as there is room for."""
+    return f'{10 ** (power % 3)}{("", "k", "M", "G", "T")[power // 3]}'
+
+
 def text(x, y, words, extra=''):
     return f'<text x="{x:.1f}" y="{y}"{extra}>{escape(words)}</text>'
 
@@ -58,7 +63,7 @@ def lines(reports):
         out.append(text(at + 18, y, f'{MODULES[module]} module'))
     y += 22
     for power in axis.powers():
-        out.append(text(axis.x(10 ** power), y, f'{10 ** power:,}', ' text-anchor="middle" class="quiet"'))
+        out.append(text(axis.x(10 ** power), y, short(power), ' text-anchor="middle" class="quiet"'))
     top, y = y + 6, y + 22
     for report in reports:
         title = f'{report["name"]}: {report["cpu"]["brand"].strip()}'
