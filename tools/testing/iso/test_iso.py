@@ -46,9 +46,9 @@ poweroff -f
 """
 
 
-def build(target, entry, options, *more):
+def build(target, entry, options):
     subprocess.run([ROOT / "tools/iso/build", target, KVER, "--wait", "1", "--entry", str(entry),
-                    "--options", options, *more], check=True, stdout=subprocess.PIPE)
+                    "--options", options], check=True, stdout=subprocess.PIPE)
 
 
 def until_off(command, typed=""):
