@@ -20,16 +20,18 @@ GROUPS = {
 }
 TITLES = 'bare CPU, emulated', "guest of KVM, the distribution's module", "guest of KVM, this project's module"
 KEY = {'passed': 'holds', 'hypervisor': "fails, the distribution's KVM", 'emulator': 'fails, the emulator',
-       'open': 'fails, not known why', 'skipped': 'could not be tried'}
+       'ours': "fails, this project's module", 'open': 'fails, not known why', 'skipped': 'could not be tried'}
 
 # Readable on white and on black, and told apart without colours, too.
 STYLE = """
 text { fill: #24292f; } .quiet { fill: #57606a; }
-.passed { fill: #b6d4f5; } .emulator { fill: #8c959f; } .hypervisor { fill: #bc4c00; } .open { fill: #cf222e; }
+.passed { fill: #b6d4f5; } .emulator { fill: #8c959f; } .hypervisor { fill: #bc4c00; }
+.ours { fill: #8250df; } .open { fill: #cf222e; }
 .skipped { fill: none; stroke: #afb8c1; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3; } .quiet { fill: #9198a1; }
-.passed { fill: #1f4b7a; } .emulator { fill: #8b949e; } .hypervisor { fill: #ffa657; } .open { fill: #ff7b72; }
+.passed { fill: #1f4b7a; } .emulator { fill: #8b949e; } .hypervisor { fill: #ffa657; }
+.ours { fill: #d2a8ff; } .open { fill: #ff7b72; }
 .skipped { stroke: #484f58; }
 }"""
 

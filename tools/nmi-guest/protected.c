@@ -154,16 +154,21 @@ static void set_tss(unsigned int selector, const struct tss32 *tss)
 
 static void begin(int by_task)
 {
+	uint32_t cr3;
+
 	for (unsigned int i = 0; i < 256; i++)
 		set_gate32(i, (uint32_t)stubs32 + 16 * i, CODE32, i == 3 || i == VECTOR_BACK ? 0xee : 0x8e);
 	if (by_task)
 		set_gate32(VECTOR_NMI, 0, NMI_TSS32, 0x85);
 	clear(&tss32, sizeof(tss32));
+	/* Paging is off, and CR3 not to be loaded by a task switch. KVM's does, and it is wanted again. */
+	asm volatile("mov %%cr3, %0" : "=r"(cr3));
+	tss32.cr3 = cr3;
 	tss32.esp0 = (uint32_t)stack0 + sizeof(stack0);
 	tss32.ss0 = DATA;
 	tss32.iomap = sizeof(tss32) << 16;
 	nmi_tss32 = (struct tss32) {
-		.eip = (uint32_t)nmi_task, .eflags = FLAG_FIXED, .esp = (uint32_t)nmi_stack + sizeof(nmi_stack),
+		.cr3 = cr3, .eip = (uint32_t)nmi_task, .eflags = FLAG_FIXED, .esp = (uint32_t)nmi_stack + sizeof(nmi_stack),
 		.es = DATA, .cs = CODE32, .ss = DATA, .ds = DATA, .fs = DATA, .gs = DATA,
 		.iomap = sizeof(tss32) << 16,
 	};
