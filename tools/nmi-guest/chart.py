@@ -42,12 +42,12 @@ def kind(run):
 
 
 def text(x, y, words, extra=''):
-    return f'<text x="{x}" y="{y}"{extra}>{escape(words)}</text>'
+    return f'<text x="{x:.0f}" y="{y}"{extra}>{escape(words)}</text>'
 
 
 def field(x, y, state, said):
     title = f'<title>{escape(said)}</title>' if said else ''
-    return f'<rect x="{x}" y="{y - FIELD}" width="{FIELD - 2}" height="{FIELD}" class="{state}">{title}</rect>'
+    return f'<rect x="{x:.0f}" y="{y - FIELD}" width="{FIELD - 2}" height="{FIELD}" class="{state}">{title}</rect>'
 
 
 def columns(claims):
@@ -75,7 +75,7 @@ def lines(runs, claims, state):
     for name, words in KEY.items():
         if name in used:
             out += [field(x, y, name, ''), text(x + FIELD + 4, y, words)]
-            x += 40 + 7 * len(words)
+            x += 26 + 6.3 * len(words)
     y += 8
     # Some are narrower than their names.
     for number, (x, words) in enumerate(groups.items()):
