@@ -122,8 +122,12 @@ deps:
 	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py && tools/testing/clients/run --fetch)
 
 ## make strict-cpu    build the CPU of the hosts amd-strict and amd-strict-vnmi, once, in ten minutes
+## make strict-cpu-patches   the same as patches on QEMU's tree, in build/strict-cpu/patches
 run-strict-cpu:
 	@tools/testing/hosts/strict/build
+
+run-strict-cpu-patches: run-strict-cpu
+	@tools/testing/hosts/strict/patches
 
 # Where one of those is asked for, what boots it comes first.
 strict := $(if $(filter amd-strict%,$(HOSTS) $(HOST)),strict)
@@ -153,6 +157,7 @@ endif
 # what comes after it is another make.
 check-clients compare demo fuzz shell: purposes := build test $(strict)
 strict-cpu: purposes := strict
+strict-cpu-patches: purposes := strict patches
 model: purposes := model
 dkms: purposes := build dkms
 deb: purposes := build deb

@@ -109,3 +109,15 @@ class StrictCpu(unittest.TestCase):
             _, said, errors, _ = self.violate(0, clean, lax=rule)
             self.assertIn('nothing has happened', said)
             self.assertEqual(errors, '')
+
+    def test_patches(self):
+        """what the CPU is made of is written as patches that QEMU's source takes, in QEMU's form"""
+        written = qemu.STRICT.parent / 'patches'
+        done = subprocess.run([STRICT / 'patches'], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ''), done.stdout)
+        text = [path.read_text() for path in sorted(written.glob('*.patch'))]
+        self.assertEqual(len(text), 2)
+        for patch in text:
+            self.assertRegex(patch, r'(?m)^Subject: \[PATCH \d/2\] target/i386/tcg: \S')
+            self.assertRegex(patch, r'(?m)^Signed-off-by: ')
+            self.assertNotRegex(patch, r'(?m)^\+.*\t')

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import re
 import subprocess
 import tempfile
 import unittest
@@ -13,6 +14,65 @@ from as_module import as_module
 
 ROOT = Path(__file__).resolve().parents[3]
 building = as_module(ROOT / "tools/testing/hosts/strict/build")
+in_their_form = as_module(ROOT / "tools/testing/hosts/strict/qemu_form.py").in_their_form
+
+OURS = """\
+int f(int a)
+{
+>/* a (comment */
+>if (a)
+>>return g(a, ")",
+>>> 2);
+>else if (a == 3 &&
+>> a)
+>>a++;
+>else
+>>for (;;)
+>>>if (b)
+>>>>h();
+>while (a--)
+>>g();>>/* (so */
+>if (a) {
+>>b();
+>} else if (c)
+>>d();
+>do {
+>>e();
+>} while (a);
+>return 0;
+}
+""".replace(">", "\t")
+THEIRS = """\
+int f(int a)
+{
+    /* a (comment */
+    if (a) {
+        return g(a, ")",
+                 2);
+    } else if (a == 3 &&
+               a) {
+        a++;
+    } else {
+        for (;;) {
+            if (b) {
+                h();
+            }
+        }
+    }
+    while (a--) {
+        g(); /* (so */
+    }
+    if (a) {
+        b();
+    } else if (c) {
+        d();
+    }
+    do {
+        e();
+    } while (a);
+    return 0;
+}
+"""
 
 
 class StrictCpu(unittest.TestCase):
@@ -95,3 +155,13 @@ class StrictCpu(unittest.TestCase):
         with mock.patch.object(building, "fetch", side_effect=AssertionError):
             building.main()
         self.assertEqual(self.program.read_text(), "built")
+
+
+class QemuForm(unittest.TestCase):
+    def test_form(self):
+        """C in the kernel's form comes out with QEMU's braces and spaces, and is the same else"""
+        self.assertEqual(in_their_form(OURS), THEIRS)
+        for name in "strict.c", "strict.h":
+            text = (building.HERE / name).read_text()
+            bare = [re.sub(r"[\s{}]", "", form) for form in (text, in_their_form(text))]
+            self.assertEqual(*bare)

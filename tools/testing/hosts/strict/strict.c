@@ -3,10 +3,11 @@
  * SVM as the manual has it and not kinder. Sections are those of the AMD64 Architecture
  * Programmer's Manual, volume 2.
  *
- * Where the manual promises something the CPU does it. Where it leaves something undefined
- * the CPU answers with rubbish, which $KVM_NMI_STRICT_SEED decides. Software that breaks a
- * rule ends the machine with status 125 and one line that says which. $KVM_NMI_STRICT_LAX
- * names rules, separated by commas, that are not to hold: a test has to fail then.
+ * Where the manual promises something the CPU does it. Where it leaves something
+ * undefined the CPU answers with rubbish, which $KVM_NMI_STRICT_SEED decides. Software
+ * that breaks a rule ends the machine with status 125 and one line that says which.
+ * $KVM_NMI_STRICT_LAX names rules, separated by commas, that are not to hold: a test has
+ * to fail then.
  */
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
@@ -16,6 +17,7 @@
 #include "exec/helper-proto.h"
 #include "tcg/helper-tcg.h"
 #include "tcg/seg_helper.h"
+#include "tcg/strict.h"
 
 #define STATUS_VIOLATION	125
 #define MAX_CPUS		16
@@ -116,7 +118,7 @@ static void __attribute__((constructor)) strict_init(void)
 {
 	const char *given = getenv("KVM_NMI_STRICT_SEED");
 
-	seed = given ? strtoull(given, NULL, 0) : 1;
+	seed = given ? g_ascii_strtoull(given, NULL, 0) : 1;
 	lax = getenv("KVM_NMI_STRICT_LAX") ?: "";
 	qemu_mutex_init(&last_cpu_lock);
 	last_cpu = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
@@ -157,7 +159,7 @@ void violation(CPUX86State *env, const char *rule, const char *format, ...)
 	fprintf(stderr, "strict: %s: ", rule);
 	vfprintf(stderr, format, arguments);
 	va_end(arguments);
-	fprintf(stderr, "; VMRUN at rip %#" PRIx64 " of CPU %d, VMCB %#" PRIx64 "\n",
+	fprintf(stderr, "; VMRUN at rip 0x%" PRIx64 " of CPU %d, VMCB 0x%" PRIx64 "\n",
 		cpu_of(env)->vmrun_rip, env_cpu(env)->cpu_index, (uint64_t)env->vm_vmcb);
 	fflush(stderr);
 	/* Its other threads go on until then: they must not see half of it gone. */
@@ -182,12 +184,14 @@ static void store(CPUX86State *env, unsigned int offset, uint64_t value)
 
 static uint32_t event_inj(CPUX86State *env)
 {
-	return x86_ldl_phys(env_cpu(env), env->vm_vmcb + offsetof(struct vmcb, control.event_inj));
+	return x86_ldl_phys(env_cpu(env),
+			    env->vm_vmcb + offsetof(struct vmcb, control.event_inj));
 }
 
 static void read_vmcb(CPUX86State *env, uint8_t *bytes)
 {
-	address_space_read(env_cpu(env)->as, env->vm_vmcb, MEMTXATTRS_UNSPECIFIED, bytes, VMCB_BYTES);
+	address_space_read(env_cpu(env)->as, env->vm_vmcb, MEMTXATTRS_UNSPECIFIED, bytes,
+			   VMCB_BYTES);
 }
 
 static uint64_t value_of(const uint8_t *vmcb, const struct field *field)
@@ -200,8 +204,8 @@ static uint64_t value_of(const uint8_t *vmcb, const struct field *field)
 
 /*
  * 15.15: a field whose clean bit is set may come from the CPU's copy. What software has
- * changed without taking the bit away is not what the guest runs with. The copy is that of
- * the CPU where the VMCB ran last, and of nothing that lay at this address before.
+ * changed without taking the bit away is not what the guest runs with. The copy is that
+ * of the CPU where the VMCB ran last, and of nothing that lay at this address before.
  */
 static void check_clean_bits(CPUX86State *env)
 {
@@ -224,8 +228,10 @@ static void check_clean_bits(CPUX86State *env)
 	copy = g_hash_table_lookup(cpu->copies, &address);
 	if (!copy || before != env_cpu(env)->cpu_index) {
 		if (before < 0)
-			violation(env, "clean", "clean bits %#x of a VMCB that has not run yet", clean);
-		violation(env, "clean", "clean bits %#x of a VMCB that ran on CPU %d last", clean, before);
+			violation(env, "clean", "clean bits 0x%x of a VMCB that has not run yet",
+				  clean);
+		violation(env, "clean", "clean bits 0x%x of a VMCB that ran on CPU %d last",
+			  clean, before);
 	}
 	read_vmcb(env, now);
 	for (int i = 0; i < ARRAY_SIZE(fields); i++) {
@@ -233,7 +239,7 @@ static void check_clean_bits(CPUX86State *env)
 
 		if ((clean & (1u << field->clean)) &&
 		    memcmp(now + field->offset, copy->bytes + field->offset, field->bytes))
-			violation(env, "clean", "%s is %#" PRIx64 " and was %#" PRIx64
+			violation(env, "clean", "%s is 0x%" PRIx64 " and was 0x%" PRIx64
 				  ", but clean bit %d is set", field->name, value_of(now, field),
 				  value_of(copy->bytes, field), field->clean);
 	}
@@ -250,14 +256,14 @@ void strict_vmrun(CPUX86State *env)
 		check_clean_bits(env);
 	/* 15.20: reserved, should be zero. */
 	if ((event & SVM_EVTINJ_VALID) && (event & EVENT_RESERVED) && holds("eventinj"))
-		violation(env, "eventinj", "reserved bits in event_inj %#x", event);
+		violation(env, "eventinj", "reserved bits in event_inj 0x%x", event);
 }
 
 /* What makes VMRUN fail beside what QEMU checks itself. */
 void strict_check_vmrun(CPUX86State *env, uintptr_t retaddr)
 {
-	uint32_t int_ctl = x86_ldl_phys(env_cpu(env),
-					env->vm_vmcb + offsetof(struct vmcb, control.int_ctl));
+	hwaddr address = env->vm_vmcb + offsetof(struct vmcb, control.int_ctl);
+	uint32_t int_ctl = x86_ldl_phys(env_cpu(env), address);
 
 	/* 15.21.10 */
 	if (has(env, CPUID_SVM_VNMI) && (int_ctl & V_NMI_ENABLE) &&
@@ -299,7 +305,8 @@ void strict_load_interrupts(CPUX86State *env)
  */
 bool strict_pushes_next_rip(CPUX86State *env, int vector)
 {
-	return has(env, CPUID_SVM_NRIPSAVE) && (vector == EXCP03_INT3 || vector == EXCP04_INTO);
+	return has(env, CPUID_SVM_NRIPSAVE) &&
+	       (vector == EXCP03_INT3 || vector == EXCP04_INTO);
 }
 
 target_ulong strict_return_rip(CPUX86State *env)
@@ -397,7 +404,8 @@ static void decode(CPUX86State *env, struct instruction *insn)
 	case 0xec ... 0xef: case 0xf4:			/* IN, OUT, HLT */
 		return;
 	}
-	violation(env, "emulator", "cannot tell how long the instruction %02x %02x at %#" PRIx64 " is",
+	violation(env, "emulator",
+		  "cannot tell how long the instruction %02x %02x at 0x%" PRIx64 " is",
 		  insn->opcode[0], insn->opcode[1], (uint64_t)env->eip);
 }
 
@@ -495,9 +503,11 @@ void strict_after_vmexit(CPUX86State *env)
 		info = rubbish(env) & ~SVM_EXITINTINFO_VALID;
 		x86_stl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info), info);
 	}
-	if (holds("rubbish") && (info & (SVM_EXITINTINFO_VALID | SVM_EXITINTINFO_VALID_ERR)) !=
+	if (holds("rubbish") &&
+	    (info & (SVM_EXITINTINFO_VALID | SVM_EXITINTINFO_VALID_ERR)) !=
 	    (SVM_EXITINTINFO_VALID | SVM_EXITINTINFO_VALID_ERR))
-		x86_stl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info_err), rubbish(env));
+		x86_stl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info_err),
+			     rubbish(env));
 
 	/* What the guest has hit, and what it had to be told, is over. */
 	cs->watchpoint_hit = NULL;
@@ -531,7 +541,7 @@ uint32_t strict_event_type(CPUX86State *env, int vector, int is_int, int is_hw)
 	return insn.opcode[0] == 0xcd ? SVM_EVTINJ_TYPE_SOFT : SVM_EVTINJ_TYPE_EXEPT;
 }
 
-/* 15.12.4, 15.12.5: INT3 and INTO are intercepted as exceptions, INTn by an intercept of its own. */
+/* 15.12.4, 15.12.5: INT3 and INTO are intercepted as exceptions, INTn by its own. */
 void strict_check_int(CPUX86State *env, int vector, uintptr_t retaddr)
 {
 	uint32_t code = SVM_EXIT_SWINT;
@@ -545,7 +555,8 @@ void strict_check_int(CPUX86State *env, int vector, uintptr_t retaddr)
 }
 
 /* 15.14.1: once the new TSS is found to be in order, before anything has changed. */
-void strict_check_task_switch(CPUX86State *env, int selector, bool iret, bool jump, uintptr_t retaddr)
+void strict_check_task_switch(CPUX86State *env, int selector, bool iret, bool jump,
+			      uintptr_t retaddr)
 {
 	uint64_t info = 0;
 	uint32_t event;
@@ -568,7 +579,7 @@ void strict_check_task_switch(CPUX86State *env, int selector, bool iret, bool ju
 	cpu_vmexit(env, SVM_EXIT_TASK_SWITCH, selector & 0xffff, 0);
 }
 
-/* 15.21.10: a V_NMI waits for GIF (the caller's matter), the mask and the interrupt shadow. */
+/* 15.21.10: a V_NMI waits for GIF (the caller's matter), the mask and the shadow. */
 bool strict_vnmi_ready(CPUX86State *env, int request)
 {
 	if (!(request & STRICT_INTERRUPT_VNMI) || !vnmi_enabled(env))
@@ -589,7 +600,7 @@ bool strict_take_vnmi(CPUX86State *env, int request)
 	return true;
 }
 
-/* An IRET has completed. With vNMI enabled the guest's latch is V_NMI_MASK, and no other. */
+/* An IRET has completed. With vNMI enabled the guest's latch is V_NMI_MASK alone. */
 void strict_unblock_nmi(CPUX86State *env)
 {
 	if ((env->hflags & HF_GUEST_MASK) && vnmi_enabled(env) && holds("vnmi-iret"))
