@@ -156,19 +156,19 @@ MISTAKES = tuple(Mistake(*row) for row in (
 
     # VMX, virtual NMIs
     ("vmx_virtual_nmis", "nesting", "forget to block again when IRET did not retire",
-     "vmx_nmi_exit", ":: did_not_retire -> set_blocking_bit(true)", ":: did_not_retire"),
+     "vmx_nmi_exit", ":: did_not_retire -> virtual_nmis_set_blocking(true)", ":: did_not_retire"),
     ("vmx_virtual_nmis", "at_rest host", "believe bit 12 while an event is delivered",
      "iret_did_not_retire", "vectoring == NONE && ", ""),
     ("vmx_virtual_nmis", "at_rest", "stay blocked when IRET's fault goes to the guest",
-     "virtual_nmis_enter", ":: event == EXC -> set_blocking_bit(false)", ":: event == EXC"),
+     "virtual_nmis_enter", ":: event == EXC -> virtual_nmis_set_blocking(false)", ":: event == EXC"),
     ("vmx_virtual_nmis", "at_rest nesting", "unblock although the IRET runs again",
-     "virtual_nmis_enter", ":: event == EXC -> set_blocking_bit(false)", ":: true -> set_blocking_bit(false)"),
+     "virtual_nmis_enter", ":: event == EXC -> virtual_nmis_set_blocking(false)", ":: true -> virtual_nmis_set_blocking(false)"),
     ("vmx_virtual_nmis", "host", "keep the blocking of a failed injection",
-     "delivery_aborted", "set_blocking_bit(false)", "skip"),
+     "delivery_aborted", "virtual_nmis_set_blocking(false)", "skip"),
     ("vmx_virtual_nmis", "once", "lose an NMI whose delivery was interrupted",
      "delivery_aborted", "nmi_injected = true;", "skip;"),
     ("vmx_virtual_nmis", "at_rest nesting", "do not block after a task gate",
-     "vmx_nmi_took_task_gate", "set_blocking_bit(true)", "skip"),
+     "vmx_nmi_took_task_gate", "virtual_nmis_set_blocking(true)", "skip"),
     ("vmx_virtual_nmis", "once nesting host", "deliver once more what went through a task gate",
      "vmx_nmi_took_task_gate", "nmi_injected = false;", "skip;"),
     ("vmx_virtual_nmis", "at_rest", "take NMIs for open after an injection",
@@ -188,7 +188,7 @@ MISTAKES = tuple(Mistake(*row) for row in (
     ("vmx_virtual_nmis", "order", "inject into a shadow",
      "nmi_allowed", "(!blocking_by_nmi && shadow == 0)", "(!blocking_by_nmi)"),
     ("vmx_virtual_nmis", "at_rest nesting", "lose the mask at restore",
-     "set_nmi_mask", "set_blocking_bit(nmi_mask)", "skip"),
+     "set_nmi_mask", "virtual_nmis_set_blocking(nmi_mask)", "skip"),
 
     # VMX, soft vNMI
     ("vmx_soft_vnmi", "host", "inject as an NMI, which blocks those of the host",

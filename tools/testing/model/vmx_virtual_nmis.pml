@@ -102,7 +102,7 @@ inline host_timer()
 
 /* virtual_nmis.c */
 
-inline set_blocking_bit(blocking)
+inline virtual_nmis_set_blocking(blocking)
 {
 	known_unmasked = !(blocking);
 	blocking_by_nmi = blocking
@@ -121,7 +121,7 @@ inline set_nmi_mask()
 		:: !nmi_mask && nmi_pending > 0 -> req_event = true
 		:: else
 		fi;
-		set_blocking_bit(nmi_mask)
+		virtual_nmis_set_blocking(nmi_mask)
 	:: else
 	fi
 }
@@ -161,7 +161,7 @@ inline vmx_nmi_exit()
 {
 	iret_did_not_retire();
 	if
-	:: did_not_retire -> set_blocking_bit(true)
+	:: did_not_retire -> virtual_nmis_set_blocking(true)
 	:: !did_not_retire && blocking_by_nmi -> skip
 	:: !did_not_retire && !blocking_by_nmi ->
 		known_unmasked = true;
@@ -177,7 +177,7 @@ inline vmx_nmi_exit()
 inline virtual_nmis_enter()
 {
 	if
-	:: event == EXC -> set_blocking_bit(false)
+	:: event == EXC -> virtual_nmis_set_blocking(false)
 	:: else
 	fi;
 	iret_fault = false
@@ -196,13 +196,13 @@ inline vmx_nmi_enter()
 inline delivery_aborted()
 {
 	nmi_injected = true;
-	set_blocking_bit(false)
+	virtual_nmis_set_blocking(false)
 }
 
 inline vmx_nmi_took_task_gate()
 {
 	nmi_injected = false;
-	set_blocking_bit(true)
+	virtual_nmis_set_blocking(true)
 }
 
 inline create()
