@@ -9,6 +9,7 @@ import select
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +206,31 @@ def guest(*options, **kwargs):
         yield here
     finally:
         here.end()
+
+
+@contextmanager
+def meanwhile(act):
+    """Does this again and again as long as the block lasts."""
+    over, wrong, times = threading.Event(), [], 0
+
+    def repeat():
+        nonlocal times
+        try:
+            while not over.is_set():
+                act()
+                times += 1
+        except (OSError, Failed) as error:
+            wrong.append(error)
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    check(not wrong, f'what goes on meanwhile has failed: {wrong}')
+    check(times > 2, f'what goes on meanwhile was done {times} times only')
 
 
 def load(stock=False):
