@@ -39,6 +39,11 @@ def virsh(*words):
     return tool('virsh', '-q', *words)
 
 
+def does(*words, said=subprocess.DEVNULL):
+    """Whether libvirt does this, where it may be right that it does not."""
+    return not subprocess.run(['virsh', '-q', *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said).returncode
+
+
 @contextmanager
 def daemon():
     """libvirtd, which ends with the block."""
@@ -56,8 +61,7 @@ def daemon():
         try:
             def answers():
                 check(libvirtd.poll() is None, f'libvirtd has ended with status {libvirtd.returncode}')
-                return not subprocess.run(['virsh', '-q', 'uri'], stdin=subprocess.DEVNULL,
-                                          stdout=errors, stderr=errors).returncode
+                return does('uri', said=errors)
             await_(answers, ANSWER, lambda: 'libvirtd does not answer')
             yield
         finally:
@@ -87,8 +91,7 @@ class Domain:
 
         It takes none from when it has paused the guest to when that has been saved. What is sent to a
         paused guest is lost: QEMU then has read the state of its vCPUs, and does not read it again."""
-        while not subprocess.run(['virsh', '-q', 'inject-nmi', 'guest'], stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        while does('inject-nmi', 'guest'):
             self.count += 1
 
     def is_back(self):
@@ -102,8 +105,7 @@ def libvirt_test():
         try:
             yield from claims(domain)
         finally:
-            subprocess.run(['virsh', '-q', 'destroy', 'guest'], stdin=subprocess.DEVNULL,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            does('destroy', 'guest')
 
 
 def claims(domain):

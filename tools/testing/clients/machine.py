@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,20 +144,22 @@ class Console:
                lambda: f'the guest has counted {self.nmis()[0]} NMIs, {expected} were sent,')
 
 
-class Qemu:
-    """A QEMU of our own, with QMP."""
+class Qemu(Console):
+    """A QEMU of our own, with QMP and a serial port."""
     made = 0
 
     def __init__(self, *options, cpus=CPUS, memory=192, accelerator='kvm'):
         Qemu.made += 1
         model = ['-cpu', 'host,migratable=on'] if accelerator == 'kvm' else []
-        self.name = f'/tmp/guest-{Qemu.made}'
-        self.errors = open(f'{self.name}.errors', 'w+', encoding='utf-8')
+        name = f'/tmp/guest-{Qemu.made}'
+        self.errors = open(f'{name}.errors', 'w+', encoding='utf-8')
         self.qemu = subprocess.Popen(
             ['qemu-system-x86_64', '-accel', accelerator, *model, '-smp', str(cpus), '-m', str(memory), '-nodefaults',
-             '-display', 'none', '-qmp', f'unix:{self.name}.qmp,server=on,wait=off', *options],
+             '-display', 'none', '-serial', f'unix:{name}.serial,server=on,wait=off',
+             '-qmp', f'unix:{name}.qmp,server=on,wait=off', *options],
             stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
-        self.monitor = Stream(f'{self.name}.qmp', ANSWER)
+        super().__init__(f'{name}.serial')
+        self.monitor = Stream(f'{name}.qmp', ANSWER)
         self.monitor.line(ANSWER)
         self.qmp('qmp_capabilities')
 
@@ -182,14 +185,12 @@ class Qemu:
         self.qemu.wait()
 
 
-class Guest(Qemu, Console):
+class Guest(Qemu):
     """A Linux guest in a QEMU of its own."""
 
     def __init__(self, *options, append='', initrd=INITRD, **kwargs):
-        serial = f'/tmp/guest-{Qemu.made + 1}.serial'
-        Qemu.__init__(self, '-serial', f'unix:{serial},server=on,wait=off', '-kernel', str(KERNEL),
-                      '-initrd', str(initrd), '-append', f'{CMDLINE} {append}', *options, **kwargs)
-        Console.__init__(self, serial)
+        super().__init__('-kernel', str(KERNEL), '-initrd', str(initrd), '-append', f'{CMDLINE} {append}',
+                         *options, **kwargs)
 
     def go_on(self):
         """Where it came to; it is paused there as it was where it came from."""
@@ -211,26 +212,24 @@ def guest(*options, **kwargs):
 @contextmanager
 def meanwhile(act):
     """Does this again and again as long as the block lasts."""
-    over, wrong, times = threading.Event(), [], 0
+    over = threading.Event()
 
     def repeat():
-        nonlocal times
-        try:
-            while not over.is_set():
-                act()
-                times += 1
-        except (OSError, Failed) as error:
-            wrong.append(error)
+        times = 0
+        while not over.is_set():
+            act()
+            times += 1
+        return times
 
-    thread = threading.Thread(target=repeat)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    check(not wrong, f'what goes on meanwhile has failed: {wrong}')
-    check(times > 2, f'what goes on meanwhile was done {times} times only')
+    with ThreadPoolExecutor(1) as pool:
+        repeated = pool.submit(repeat)
+        try:
+            yield
+        finally:
+            over.set()
+    error = repeated.exception()
+    check(not error, f'what goes on meanwhile has failed: {error!r}')
+    check(repeated.result() > 2, f'what goes on meanwhile was done {repeated.result()} times only')
 
 
 def load(stock=False):
