@@ -145,8 +145,8 @@ void vmx_nmi_take_requested(struct kvm_vcpu *vcpu);
 
 /*
  * The two ways in which NMIs are blocked, called by nmi.c; virtual NMIs' "blocked",
- * "inject" and "exit" are in nmi_inline.h.  wait: false if only an interrupt shadow is in the way;
- * exit: true if the exit was for nothing but NMIs.
+ * "inject" and "exit" are in nmi_inline.h.  wait: false if only an interrupt shadow is
+ * in the way; exit: true if the exit was for nothing but NMIs.
  */
 bool virtual_nmis_wait(struct vcpu_vmx *vmx);
 void virtual_nmis_enter(struct vcpu_vmx *vmx);
