@@ -37,7 +37,7 @@ def program(host):
 
 def version(host):
     """What it calls itself, without the distribution's part."""
-    name = tool(*program(host), '--version').decode().partition('(')[0].strip()
+    name = tool(*program(host), '--version').decode().splitlines()[0].partition('(')[0].strip()
     return name + (' with strict SVM' if host.strict else '')
 
 
