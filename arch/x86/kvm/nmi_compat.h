@@ -46,11 +46,8 @@ static inline void nmi_hrtimer_setup(struct hrtimer *timer,
 	timer->function = function;
 }
 
-/* An update may bring these to older kernels; slab.h comes with kvm_host.h. */
+/* An update may bring it to older kernels. */
 #define hrtimer_setup		nmi_hrtimer_setup
-#ifndef kzalloc_obj
-#define kzalloc_obj(object, gfp)	kzalloc(sizeof(object), gfp)
-#endif
 
 #else
 

@@ -16,7 +16,7 @@
 #include <asm/msr.h>
 #include <asm/tsc.h>
 
-#include "nmi_stats.h"
+#include "nmi_debugfs.h"
 
 #ifndef _KVM_NMI_TRACE_NS
 #define _KVM_NMI_TRACE_NS
@@ -152,3 +152,16 @@ TRACE_EVENT(kvm_nmi_taken,
 #undef TRACE_INCLUDE_FILE
 #define TRACE_INCLUDE_FILE nmi_trace
 #include <trace/define_trace.h>
+
+#ifndef _KVM_NMI_TRACE_WAITS
+#define _KVM_NMI_TRACE_WAITS
+/* An NMI waits for @window: at first, and again before each entry until it is injected. */
+static inline void nmi_waits(struct kvm_vcpu *vcpu, struct nmi_record *record,
+			     enum nmi_window window)
+{
+	if (!record->waiting)
+		record->waiting = rdtsc();
+	record->window = window;
+	trace_kvm_nmi_window(vcpu, window);
+}
+#endif

@@ -75,12 +75,13 @@ class Patches(unittest.TestCase):
 
     def test_other_code(self):
         """patches with other code than the modules' are refused"""
-        self.edit("svm/nmi_stats.c", "\n#include", "\n/* something else */\n#include")
-        self.assert_refused("arch/x86/kvm/svm/nmi_stats.c after the patches is not what the modules are built from")
+        self.edit("svm/nmi_debugfs.c", "\n#include", "\n/* something else */\n#include")
+        self.assert_refused("arch/x86/kvm/svm/nmi_debugfs.c after the patches is not what the modules are built from")
 
     def test_style(self):
         """so are patches of which checkpatch.pl complains"""
-        self.edit("svm/nmi_stats.cocci", "+ nmi_stats_free(vcpu);", "+ if (vcpu != NULL)\n+	nmi_stats_free(vcpu);")
+        self.edit("svm/nmi_debugfs.cocci", "+ nmi_debugfs_create(vcpu);",
+                  "+ if (vcpu != NULL)\n+	nmi_debugfs_create(vcpu);")
         self.assert_refused("checkpatch.pl --strict complains")
 
     def test_series(self):

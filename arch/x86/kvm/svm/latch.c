@@ -93,8 +93,11 @@ void latch_move(struct vcpu_svm *svm, struct nmi_latch *latch,
 	if ((from == NMI_BLOCKED || to == NMI_BLOCKED) &&
 	    latch == &svm->nmi.l1 && !is_sev_es_guest(&svm->vcpu))
 		intercept_iret(svm, to == NMI_BLOCKED);
-	if (from != NMI_OPEN && event == LATCH_END)
+	if (from != NMI_OPEN && event == LATCH_END) {
+		if (latch == &svm->nmi.l1)
+			svm->nmi.record.ended = cause;
 		trace_kvm_nmi_unblock(&svm->vcpu, cause, latch->since);
+	}
 
 	nmi_want(svm, WANT_NOTHING);
 }

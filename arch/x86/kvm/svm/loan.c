@@ -292,6 +292,7 @@ static void vnmi_take_back(struct vcpu_svm *svm)
 
 	--vcpu->arch.nmi_pending;
 	++vcpu->stat.nmi_injections;
+	svm->nmi.record.waiting = 0;
 	trace_kvm_nmi_taken(vcpu);
 }
 

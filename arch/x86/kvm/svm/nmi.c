@@ -109,6 +109,8 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	/* User space may have taken away the NMI that was to be injected again. */
 	if (!vcpu->arch.nmi_injected)
 		svm->nmi.redelivery = false;
+	if (!vcpu->arch.nmi_pending)
+		svm->nmi.record.waiting = 0;
 
 	if (masked == svm_get_nmi_mask(vcpu))
 		return;
@@ -144,8 +146,10 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	if (trace_kvm_nmi_inject_enabled())
 		nmi_trace_injection(svm, redelivery);
 
-	if (!redelivery)
+	if (!redelivery) {
 		++vcpu->stat.nmi_injections;
+		svm->nmi.record.waiting = 0;
+	}
 
 	/* With vNMI the CPU masks NMIs when it injects. */
 	if (!vnmi_in_use(svm))
@@ -190,10 +194,10 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 			return;
 	} else if (vnmi_in_use(svm)) {
 		nmi_want(svm, WANT_VNMI);
-		trace_kvm_nmi_window(vcpu, NMI_WINDOW_VNMI);
+		nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_VNMI);
 		return;
 	} else if (svm->nmi.l1.state == NMI_BLOCKED) {
-		trace_kvm_nmi_window(vcpu, NMI_WINDOW_IRET);
+		nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_IRET);
 		return;
 	}
 
@@ -204,13 +208,13 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	if (!gif_set(svm)) {
 		if (vgif)
 			svm_set_intercept(svm, INTERCEPT_STGI);
-		trace_kvm_nmi_window(vcpu, NMI_WINDOW_STGI);
+		nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_STGI);
 		return;
 	}
 
 	/* The NMI waits for the next instruction: the IRET, or what is in a shadow. */
 	nmi_want(svm, WANT_STEP);
-	trace_kvm_nmi_window(vcpu, NMI_WINDOW_STEP);
+	nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_STEP);
 }
 
 /* What was wanted of an entry is over, or the entry did not happen. */
@@ -363,7 +367,7 @@ static bool reenter_at_iret(struct vcpu_svm *svm)
 {
 	iret_intercepted(svm, &svm->nmi.l1);
 	if (svm->vcpu.arch.nmi_pending) {
-		trace_kvm_nmi_window(&svm->vcpu, NMI_WINDOW_STEP);
+		nmi_waits(&svm->vcpu, &svm->nmi.record, NMI_WINDOW_STEP);
 		/* Something else may make an exit before the IRET. */
 		svm->nmi.want = WANT_STEP;
 		loan_make(svm, step_kind(svm, &svm->nmi.l1));
@@ -503,6 +507,7 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu)
 
 	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	svm->nmi.redelivery = false;
+	svm->nmi.record.waiting = 0;
 	vnmi_enable(svm);
 }
 

@@ -9,7 +9,7 @@
  *   vnmi.c         CPUs with vNMI: the latch in the VMCB
  *   loan.c         what is lent to one VMRUN: a step or a V_NMI
  *   latch.c        the latch that software keeps, and when IRET opens it
- *   nmi_stats.c    what debugfs shows of all this
+ *   nmi_debugfs.c  what debugfs shows of all this
  *
  * latch.h has what they share.
  */
@@ -19,7 +19,7 @@
 #include <linux/kvm_types.h>
 
 #include "../nmi_compat.h"
-#include "../nmi_stats.h"
+#include "../nmi_debugfs.h"
 
 struct vcpu_svm;
 struct vmcb_ctrl_area_cached;
@@ -106,7 +106,7 @@ struct svm_nmi {
 	enum nmi_loan known;
 	unsigned long known_rip;
 
-	struct nmi_stats *stats;	/* for debugfs; NULL: not counted */
+	struct nmi_record record;	/* for debugfs */
 };
 
 /* kvm_x86_ops */

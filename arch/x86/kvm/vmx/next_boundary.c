@@ -48,7 +48,7 @@ static void wait_by_timer(struct vcpu_vmx *vmx)
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 	hrtimer_start(&vmx->nmi.timer, ns_to_ktime(POLL_NS << doublings),
 		      HRTIMER_MODE_REL);
-	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+	nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_IRQ);
 }
 
 bool next_boundary_can_step(struct vcpu_vmx *vmx)
@@ -61,7 +61,7 @@ void next_boundary_step(struct vcpu_vmx *vmx)
 {
 	vmx->nmi.next.step = true;
 	vmx->nmi.enter = true;
-	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_STEP);
+	nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_STEP);
 }
 
 void next_boundary_wait(struct vcpu_vmx *vmx)

@@ -93,6 +93,10 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
+	/* Taken away by user space, or by the exit to L1. */
+	if (!vcpu->arch.nmi_pending)
+		vmx->nmi.record.waiting = 0;
+
 	/* Writing back what was read changes nothing, the clocks included. */
 	if (masked == vmx_get_nmi_mask(vcpu))
 		return;
@@ -147,6 +151,7 @@ static __always_inline void inject(struct vcpu_vmx *vmx)
 	} else {
 		++vcpu->stat.nmi_injections;
 		vmx->nmi.since = rdtsc();
+		vmx->nmi.record.waiting = 0;
 	}
 
 	if (unlikely(vmx->nmi.from_l1))
@@ -516,13 +521,12 @@ void vmx_nmi_create(struct kvm_vcpu *vcpu)
 
 	next_boundary_init(nmi);
 	return_breakpoint_init(&nmi->ret);
-	nmi_stats_create(vcpu);
+	nmi_debugfs_create(vcpu);
 }
 
 void vmx_nmi_free(struct kvm_vcpu *vcpu)
 {
 	hrtimer_cancel(&to_vmx(vcpu)->nmi.timer);
-	nmi_stats_free(vcpu);
 }
 
 /* INIT or RESET; vmx.c is about to clear the interruptibility state. */
@@ -534,6 +538,7 @@ void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 	vmx->nmi.owned = false;
 	vmx->nmi.redelivery = false;
 	vmx->nmi.from_l1 = false;
+	vmx->nmi.record.waiting = 0;
 	if (!vmx_get_nmi_mask(vcpu))
 		vmx->loaded_vmcs->nmi_known_unmasked = has_virtual_nmis(vmx->loaded_vmcs);
 	else if (has_virtual_nmis(vmx->loaded_vmcs))

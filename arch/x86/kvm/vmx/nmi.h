@@ -10,7 +10,7 @@
  *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  *   iret_search.c	 the same where nothing else tells: one step after the other
  *   next_boundary.c	 an exit at the next instruction boundary
- *   nmi_stats.c	 what debugfs shows of all this
+ *   nmi_debugfs.c	 what debugfs shows of all this
  *
  * vmx.h includes this file for struct vmx_nmi; what is inline here knows no more than
  * the VMCS.
@@ -22,7 +22,7 @@
 #include <linux/kvm_types.h>
 
 #include "../nmi_compat.h"
-#include "../nmi_stats.h"
+#include "../nmi_debugfs.h"
 #include "vmcs.h"
 
 struct vcpu_vmx;
@@ -90,7 +90,7 @@ struct vmx_nmi {
 	struct return_breakpoint ret;
 	struct iret_search search;
 
-	struct nmi_stats *stats;	/* for debugfs; NULL: not counted */
+	struct nmi_record record;	/* for debugfs */
 };
 
 /* A property of the VMCS, whatever the module parameter says. */

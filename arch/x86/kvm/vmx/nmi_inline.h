@@ -17,8 +17,11 @@
 static __always_inline void vmx_nmi_report_unblock(struct vcpu_vmx *vmx,
 						   enum nmi_unblock cause)
 {
-	if (vmx->nmi.since)
-		trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
+	if (!vmx->nmi.since)
+		return;
+
+	vmx->nmi.record.ended = cause;
+	trace_kvm_nmi_unblock(&vmx->vcpu, cause, vmx->nmi.since);
 	vmx->nmi.since = 0;
 }
 

@@ -149,11 +149,14 @@ void soft_vnmi_aborted(struct vcpu_vmx *vmx)
 /*
  * The timer runs on wall time.  It is early if the VM was stopped in between, or if it
  * was started for an NMI before: taking it back at each end would cost all of those, and
- * it finds nothing to do but once.  It is started again for what is left.
+ * it finds nothing to do but once.  It is started again for what is left, and never for
+ * long: a timeout that is lowered meanwhile holds for the NMI that waits.
  */
+#define MAX_TIMER_NS	(100 * NSEC_PER_MSEC)
+
 static void start_timer(struct vmx_nmi *nmi)
 {
-	s64 ns = max_t(s64, time_left(nmi), NSEC_PER_MSEC);
+	s64 ns = clamp_t(s64, time_left(nmi), NSEC_PER_MSEC, MAX_TIMER_NS);
 
 	if (!hrtimer_is_queued(&nmi->timer))
 		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
@@ -222,7 +225,7 @@ bool soft_vnmi_wait(struct vcpu_vmx *vmx)
 	/* Whatever was wanted of an entry that was called off. */
 	nmi->next.step = false;
 	if (is_smm(&vmx->vcpu)) {
-		trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+		nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_IRQ);
 		return true;
 	}
 
@@ -238,7 +241,7 @@ bool soft_vnmi_wait(struct vcpu_vmx *vmx)
 	if (iret_search_due(vmx))
 		iret_search_step(vmx);
 	else
-		trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_IRQ);
+		nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_IRQ);
 	return true;
 }
 

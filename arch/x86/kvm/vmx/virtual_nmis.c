@@ -47,7 +47,7 @@ bool virtual_nmis_wait(struct vcpu_vmx *vmx)
 		return false;
 
 	exec_controls_setbit(vmx, CPU_BASED_NMI_WINDOW_EXITING);
-	trace_kvm_nmi_window(&vmx->vcpu, NMI_WINDOW_EXITING);
+	nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_EXITING);
 	return true;
 }
 

@@ -9,15 +9,9 @@
 #include "latch.h"
 #include "../nmi_trace.h"
 
-static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
+static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 {
-	return &to_svm(vcpu)->nmi.stats;
-}
-
-/* Is this about an NMI that L1 delivers to L2 by vNMI? */
-static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
-{
-	return to_svm(vcpu)->nmi.l2_vnmi;
+	return &to_svm(vcpu)->nmi.record;
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)
@@ -44,4 +38,4 @@ static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)
 	return state == NMI_RETIRING ? "retiring" : "blocked";
 }
 
-#include "../nmi_stats.c"
+#include "../nmi_debugfs.c"

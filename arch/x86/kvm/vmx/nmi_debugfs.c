@@ -10,15 +10,9 @@
 #include "nmi.h"
 #include "../nmi_trace.h"
 
-static struct nmi_stats **nmi_stats_of(struct kvm_vcpu *vcpu)
+static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 {
-	return &to_vmx(vcpu)->nmi.stats;
-}
-
-/* What L1 injects comes from its VMCS; only once more through vmx_inject_nmi(). */
-static bool nmi_is_from_l1(struct kvm_vcpu *vcpu)
-{
-	return false;
+	return &to_vmx(vcpu)->nmi.record;
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)
@@ -42,4 +36,4 @@ static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)
 	return "open";
 }
 
-#include "../nmi_stats.c"
+#include "../nmi_debugfs.c"
