@@ -11,10 +11,13 @@
  * look at pending NMIs when it has noticed (the warning comes, the NMI does
  * not), lets a halted vCPU sleep on, or fires though nothing waits.
  */
+#include <pthread.h>
+
 #include "nmi_soft.h"
 
 #define LATE_MS		500
 #define LONGEST_MS	2000	/* a case has not more time than that */
+#define LOWERED_AFTER_MS 300
 
 static uint64_t spin_start, spin_end;
 static uint64_t spin_limit;	/* TSC ticks, 0 for none */
@@ -140,6 +143,33 @@ static void changed_while_loaded(void)
 	check_timed_out(waited, LATE_MS);
 }
 
+static void *lower_timeout(void *unused)
+{
+	usleep(LOWERED_AFTER_MS * 1000);
+	set_timeout("1\n");
+	return NULL;
+}
+
+/* One has the hung guest before one, and an NMI has been sent already. */
+static void lowered_while_waiting(void)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned int waited;
+	pthread_t operator;
+
+	CHECK_EQ(set_timeout("60000\n"), 0);
+	vcpu = run_to_handler(on_nmi_spin, 0);
+	send_nmi(vcpu);
+	TEST_ASSERT(!pthread_create(&operator, NULL, lower_timeout, NULL), "no thread");
+	run_to(vcpu, STAGE_END);
+	pthread_join(operator, NULL);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	sync_global_from_guest(vcpu->vm, spin_start);
+	sync_global_from_guest(vcpu->vm, spin_end);
+	waited = (spin_end - spin_start) / tsc_khz_of(vcpu);
+	CHECK(waited < LOWERED_AFTER_MS + LATE_MS, "%u ms", waited);
+}
+
 static void refused_while_loaded(void)
 {
 	const char * const values[] = { "0", "60001", "ten", "-1" };
@@ -158,6 +188,7 @@ static const struct test_case cases[] = {
 	{ "a handler that halts for ever gets the next NMI after the timeout", handler_halts },
 	{ "a long handler is left alone when no NMI waits", nothing_waits },
 	{ "the timeout changes while the module is loaded", changed_while_loaded },
+	{ "a timeout that is lowered holds for an NMI that waits already", lowered_while_waiting },
 	{ "a timeout out of range is refused with one line in the log", refused_while_loaded },
 };
 
