@@ -18,8 +18,9 @@ GROUPS = {
     '32-bit: the second NMI waits for IRET, and comes before its target': 'other modes',
     'STI; HLT ends with an IRQ, behind the HLT': 'HLT',
 }
-TITLES = 'bare CPU, emulated', "guest of KVM, the distribution's module", "guest of KVM, this project's module"
-KEY = {'passed': 'holds', 'hypervisor': "fails, the distribution's KVM", 'emulator': 'fails, the emulator',
+TITLES = ('bare CPU, emulated', 'domain of Xen (HVM)', "guest of KVM, the distribution's module",
+          "guest of KVM, this project's module")
+KEY = {'passed': 'holds', 'hypervisor': 'fails, the hypervisor', 'emulator': 'fails, the emulator',
        'ours': "fails, this project's module", 'open': 'fails, not known why', 'skipped': 'could not be tried'}
 
 # Readable on white and on black, and told apart without colours, too.
@@ -37,8 +38,10 @@ text { fill: #e6edf3; } .quiet { fill: #9198a1; }
 
 
 def kind(run):
-    """Bare, the distribution's or ours: which of TITLES."""
-    return 0 if 'module' not in run.facts else 2 if 'this project' in run.facts['module'] else 1
+    """Bare, Xen's, the distribution's or ours: which of TITLES."""
+    if 'module' in run.facts:
+        return 3 if 'this project' in run.facts['module'] else 2
+    return 1 if 'Xen' in run.facts else 0
 
 
 def text(x, y, words, extra=''):

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[3]
 GUEST = ROOT / 'tools/nmi-guest'
 sys.path.insert(0, str(GUEST))
 
+sys.path.insert(0, str(ROOT / 'tools/testing/hosts'))
+
 import results
+import xen
 from as_module import as_module
 
 matrix = as_module(GUEST / 'matrix')
@@ -75,6 +78,30 @@ class ResultsTest(unittest.TestCase):
         """a boot that ends before its last claim is not complete"""
         self.assertFalse(results.parse(HUNG.partition('# 3:')[0]).complete())
         self.assertFalse(results.parse('').complete())
+
+
+CONSOLE = """\
+(XEN) Xen version 4.20.5-pre (Debian 4.20.4+63-g7abfd2bce2-0+deb13u1) (list) (gcc) debug=n Tue Nov  3\r
+dom0: Linux 6.12.118+deb13-amd64 #1 SMP Debian 6.12.118-1 (2026-11-20)\r
+libxl: error: libxl_dm.c:3607: Domain 1: it failed\r
+dom0: the domain cannot be made\r
+"""
+
+
+class XenTest(unittest.TestCase):
+    def test_facts(self):
+        """the page tells which Xen it was, with which dom0 and where"""
+        run = results.parse('# emulator: QEMU 10.0\n' + xen.facts(CONSOLE))
+        self.assertEqual(matrix.software(run), 'Xen 4.20.5-pre (Debian 4.20.4+63-g7abfd2bce2-0+deb13u1); '
+                                               'dom0 Linux 6.12.118+deb13-amd64; all in QEMU 10.0')
+        self.assertEqual(matrix.chart.TITLES[matrix.chart.kind(run)], 'domain of Xen (HVM)')
+
+    def test_problems(self):
+        """why there is no domain is told, and is no fact"""
+        said = xen.problems(CONSOLE)
+        self.assertEqual(said.splitlines(), ['libxl: error: libxl_dm.c:3607: Domain 1: it failed',
+                                             'dom0: the domain cannot be made'])
+        self.assertEqual(results.parse(said).facts, {})
 
 
 class MatrixTest(unittest.TestCase):
