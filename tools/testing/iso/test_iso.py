@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The image of 'make iso' boots on QEMU's own CPU emulation: as a CD by SeaBIOS, as a stick by OVMF.
-
-With LONG also on a bare CPU of Bochs, on the strict CPU, and in hosts, where it is a guest."""
+nmi-guest out of it runs on bare Bochs, with HOSTS=amd-strict its files on the strict CPU, with LONG
+it is a guest in hosts. With KVERS each kernel of an image with several boots."""
 
 import concurrent.futures
 import os
@@ -46,8 +46,8 @@ poweroff -f
 """
 
 
-def build(target, entry, options):
-    subprocess.run([ROOT / "tools/iso/build", target, KVER, "--wait", "1", "--entry", str(entry),
+def build(target, entry, options, kvers=(KVER,)):
+    subprocess.run([ROOT / "tools/iso/build", target, *kvers, "--wait", "1", "--entry", str(entry),
                     "--options", options], check=True, stdout=subprocess.PIPE)
 
 
@@ -79,6 +79,11 @@ def boot(*media, cpu=CPU, typed=""):
                       "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *media], typed)
 
 
+def as_stick(image):
+    return ("-device", "qemu-xhci", "-drive", f"file={image},format=raw,if=none,id=stick",
+            "-device", "usb-storage,drive=stick")
+
+
 def partition(image):
     """Where the last partition of the image begins, by its table."""
     table = image.read_bytes()[:512][446:510]
@@ -94,7 +99,7 @@ def on_stick(image, file):
 class Iso(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        if "amd" not in (os.environ.get("HOSTS") or "amd").split():
+        if "amd" not in suite.chosen_hosts():
             raise unittest.SkipTest("make iso: HOSTS leaves out amd")
         folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
         cls.addClassCleanup(folder.cleanup)
@@ -102,10 +107,8 @@ class Iso(unittest.TestCase):
         build(cls.report, REPORT, AMOUNTS)
         build(guest, GUEST, "poweroff")
         build(shell, SHELL, "")
-        stick = ("-device", "qemu-xhci", "-drive", f"file={cls.report},format=raw,if=none,id=stick",
-                 "-device", "usb-storage,drive=stick")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            uefi = pool.submit(boot, "-bios", OVMF, *stick)
+            uefi = pool.submit(boot, "-bios", OVMF, *as_stick(cls.report))
             bios = pool.submit(boot, "-cdrom", guest, "-boot", "d")
             prompt = pool.submit(boot, "-cdrom", shell, "-boot", "d", cpu="qemu64,-svm", typed=COMMANDS)
         cls.by_bios, cls.by_uefi, cls.prompt = bios.result(), uefi.result(), prompt.result()
@@ -144,9 +147,9 @@ class Iso(unittest.TestCase):
         self.assertRegex(self.by_bios, r"(?m)^ok 1 ")
 
 
-@unittest.skipUnless(suite.long_run(), "the image on other machines: make check-long")
+@unittest.skipUnless("intel" in suite.chosen_hosts(), "the image on Bochs, and in hosts: HOSTS leaves out intel")
 class Elsewhere(unittest.TestCase):
-    """nmi-guest out of the image on what takes longer."""
+    """nmi-guest out of the image on bare Bochs, and where it is a guest, which takes longer."""
 
     @classmethod
     def setUpClass(cls):
@@ -176,6 +179,7 @@ class Elsewhere(unittest.TestCase):
         self.assertRegex(said, r"(?m)^# Totals: ", said)
         self.assertRegex(said, r"(?m)^ok 1 ")
 
+    @unittest.skipUnless(suite.long_run(), "the image as a guest in the hosts amd and intel: make check-long")
     def test_hosts(self):
         """as a guest of KVM on a host of each vendor: nmi-guest runs to its end"""
         for host in "amd", "intel":
@@ -190,19 +194,80 @@ class Elsewhere(unittest.TestCase):
                 self.assertRegex(done.stdout, r"(?m)^# Totals: ", done.stdout + done.stderr)
                 self.assertRegex(done.stdout, r"(?m)^ok 1 ")
 
-    @unittest.skipUnless(qemu.STRICT.exists(), "the CPU of the hosts amd-strict is not built: make strict-cpu")
-    def test_strict(self):
-        """on the strict CPU, which has no disks and is given the image's files: a short report, and nmi-guest"""
-        tool("xorriso", "-osirrox", "on", "-indev", self.guest, "-extract", "/boot", self.folder / "boot")
-        start = [*qemu.program(AMD_STRICT), "-accel", "tcg", "-cpu", AMD_STRICT.cpu, "-m", "1024", "-display", "none",
-                 "-nodefaults", "-no-reboot", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
-        said = until_off([*start, "-kernel", self.folder / f"boot/vmlinuz-{KVER}", "-append",
-                          f"console=ttyS0 quiet report {AMOUNTS}", "-initrd", self.folder / f"boot/initrd-{KVER}"])
+
+@unittest.skipUnless(AMD_STRICT.name in suite.chosen_hosts() or suite.long_run() and qemu.STRICT.exists(),
+                     f"the image on the strict CPU: HOSTS={AMD_STRICT.name}")
+class Strict(unittest.TestCase):
+    """On the strict CPU, which has no disks and is given the image's files."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.files = Path(folder.name, "boot")
+        image = Path(folder.name, "guest.iso")
+        build(image, GUEST, "poweroff")
+        tool("xorriso", "-osirrox", "on", "-indev", image, "-extract", "/boot", cls.files)
+
+    def boot(self, *words):
+        return until_off([*qemu.program(AMD_STRICT), "-accel", "tcg", "-cpu", AMD_STRICT.cpu, "-m", "1024",
+                          "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
+                          "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *words])
+
+    def test_report(self):
+        """a short report: both modules are tried"""
+        said = self.boot("-kernel", self.files / f"vmlinuz-{KVER}", "-append",
+                         f"console=ttyS0 quiet report {AMOUNTS}", "-initrd", self.files / f"initrd-{KVER}")
         self.assertRegex(said, r"(?m)^ours SVM IRET window: claims \d+ hold, 0 do not, .*"
                                "programs 12, 0 not as modelled$")
         self.assertIn("iso: report ended with status 0\n", said)
-        said = until_off([*start, "-kernel", self.folder / "boot/nmi-guest", "-append", "poweroff"])
+
+    def test_guest(self):
+        """nmi-guest runs to its end"""
+        said = self.boot("-kernel", self.files / "nmi-guest", "-append", "poweroff")
         self.assertRegex(said, r"(?m)^# Totals: ", said)
+
+
+SEVERAL = os.environ.get("KVERS", "").split()
+
+
+@unittest.skipUnless(SEVERAL, 'an image with several kernels: make iso KVERS="6.1 6.12 7.3", and the same KVERS here')
+class Several(unittest.TestCase):
+    """Each kernel of an image with several, by its entry of the menu: a short report."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
+        cls.addClassCleanup(folder.cleanup)
+        kvers = [subprocess.run([ROOT / "scripts/kernel"], env={**os.environ, "KVER": kver}, check=True, text=True,
+                                stdout=subprocess.PIPE).stdout.strip() for kver in SEVERAL]
+        cls.images = {kver: Path(folder.name, f"{kver}.iso") for kver in kvers}
+        first = Path(folder.name, "several.iso")
+        build(first, 0, AMOUNTS, kvers)
+        whole = first.read_bytes()
+        for entry, image in enumerate(cls.images.values()):
+            # As somebody would choose it: the kernels come first in the menu.
+            chosen = whole.replace(b"set default=0\n", b"set default=%d\n" % entry)
+            assert entry == 0 or chosen != whole
+            image.write_bytes(chosen)
+
+    def tried(self, kver, said):
+        self.assertIn(f"iso: kernel {kver};", said, said)
+        self.assertRegex(said, r"(?m)^stock SVM .*: claims \d+ hold, ", said)
+        self.assertRegex(said, r"(?m)^ours SVM .*: claims \d+ hold, 0 do not, .*programs 12, 0 not as modelled$")
+        self.assertIn("iso: report ended with status 0\n", said)
+
+    def test_bare(self):
+        """by SeaBIOS from a CD, by OVMF from a stick: the kernel that was chosen tries both modules"""
+        # The CD may be in its drive still: the stick keeps nothing.
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            places = {kver: (pool.submit(boot, "-cdrom", image, "-boot", "d"),
+                             pool.submit(boot, "-snapshot", "-bios", OVMF, *as_stick(image)))
+                      for kver, image in self.images.items()}
+        for kver, (bios, uefi) in places.items():
+            for firmware, said in ("SeaBIOS", bios.result()), ("OVMF", uefi.result()):
+                with self.subTest(kver, firmware=firmware):
+                    self.tried(kver, said)
 
 
 if __name__ == "__main__":
