@@ -34,8 +34,9 @@ def running(host, kernel, run):
     work.mkdir(parents=True)
     initrd = qemu.make_initrd(host, kernel, work)
     shutil.copy(kernel.vmlinux(), work / 'vmlinux')
-    l1 = qemu.command('kvm', host, run.cpus, '/run/machine', '/run/work/vmlinux', f'/run/work/{initrd.name}',
-                      ('/dev/ttyS2', '/dev/ttyS3'), '/run/l1')
+    l1 = qemu.command('kvm', host, run.cpus, '/run/work/vmlinux', f'/run/work/{initrd.name}',
+                      ('/dev/ttyS2', '/dev/ttyS3'))
+    l1 += qemu.shares('/run/machine', '/run/l1')
     l1 += qemu.share('modules', '/run/modules', 'readonly=on')
     options = SimpleNamespace(stock=False, param=[], shell=False, files=[],
                               command=[SCRIPT + shlex.join(map(str, l1))])

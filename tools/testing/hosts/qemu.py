@@ -8,11 +8,12 @@ instructions would make them exact, but a Linux guest then stands still: seen wi
 and with 8 ns an instruction, on amd-vnmi and in the demo."""
 
 import json
+import shutil
 import socket
 import threading
 from contextlib import contextmanager, suppress
 
-from kernel import GUEST, HERE, initramfs
+from kernel import GUEST, HERE, archive, initramfs
 from process import HostError, emulator, tool
 
 MODULES = ('9p', '9pnet_virtio', 'virtio_pci')
@@ -50,6 +51,18 @@ def make_initrd(host, kernel, folder, over=False):
     return initrd
 
 
+def make_whole_initrd(host, kernel, run):
+    """One that brings along all there is of the run: no file of this machine is needed later."""
+    payload = run.folder / 'payload'
+    payload.mkdir()
+    shutil.copytree(run.work, payload / 'payload', symlinks=True)
+    initrd = run.folder / 'initrd'
+    initrd.write_bytes(initramfs(
+        run.folder / 'initramfs', GUEST / 'init', kernel.modules(*kernel.dependencies(host.module)),
+        {'transport': (GUEST / 'transport-memory').read_text()}) + archive(payload))
+    return initrd
+
+
 def share(tag, path, *options):
     path = str(path).replace(',', ',,')
     return '-virtfs', ','.join(('local', 'security_model=none', 'multidevs=remap', *options,
@@ -61,16 +74,18 @@ def share_modules(tag, kernel):
     return share(tag, (kernel.image / 'lib/modules').resolve(), 'readonly=on')
 
 
-def command(accelerator, host, cpus, root, vmlinux, initrd, serials, work):
-    """QEMU's command line, as far as it does not depend on where QEMU itself runs.
-
-    The kernel's modules are one more share, "modules"."""
+def command(accelerator, host, cpus, vmlinux, initrd, serials):
+    """QEMU's command line, as far as it does not depend on where QEMU itself runs."""
     ports = [word for serial in serials for word in ('-serial', serial)]
     return [*program(host), '-accel', accelerator, '-cpu', host.cpu,
             '-m', host.memory, '-smp', cpus,
             '-display', 'none', '-nodefaults', '-no-reboot', *ports,
-            *share('machine', root, 'readonly=on'), *share('work', work),
             '-kernel', vmlinux, '-initrd', initrd, '-append', CMDLINE]
+
+
+def shares(root, work):
+    """What the host sees of the machine; the kernel's modules are one more share, "modules"."""
+    return [*share('machine', root, 'readonly=on'), *share('work', work)]
 
 
 @contextmanager
@@ -112,9 +127,12 @@ def nudged(path, pause=2):
 def running(host, kernel, run, *extra):
     """The booting host, as a context whose value is the emulator's process."""
     serials = (f'file:{run.console}', run.port if run.interactive else f'file:{run.port}')
-    words = command('tcg', host, run.cpus, '/', kernel.vmlinux(),
-                    make_initrd(host, kernel, run.folder, bool(run.over)), serials, run.work)
-    words += share_modules('modules', kernel)
+    if run.alone:
+        words = command('tcg', host, run.cpus, kernel.vmlinux(), make_whole_initrd(host, kernel, run), serials)
+    else:
+        words = command('tcg', host, run.cpus, kernel.vmlinux(),
+                        make_initrd(host, kernel, run.folder, bool(run.over)), serials)
+        words += [*shares('/', run.work), *share_modules('modules', kernel)]
     if run.over:
         words += share('packages', run.over.resolve(), 'readonly=on')
     if run.icount:

@@ -290,7 +290,7 @@ class SessionTest(Folder):
             session.vendor_module(HOSTS['intel'], tree, stock=False)
 
     def test_guest_scripts_are_valid_in_both_shells(self):
-        for script in 'init', 'session', 'reload-module', 'transport-9p', 'transport-disk':
+        for script in 'init', 'session', 'reload-module', 'transport-9p', 'transport-disk', 'transport-memory':
             for shell in ['sh'], ['busybox', 'sh']:
                 with self.subTest(f'{shell} {script}'):
                     subprocess.run([*shell, '-n', HERE / 'guest' / script], check=True)
@@ -479,9 +479,23 @@ class EmulatorTest(Folder):
         self.assertIn(f'path={self.folder.resolve()}/usr/modules,', shared)
         self.assertIn('path=/a,,b,', qemu.share('m', '/a,b')[1])
 
+    def test_a_host_alone_has_its_files_in_memory_and_no_share(self):
+        work = self.folder / 'work'
+        (work / '.host').mkdir(parents=True)
+        (work / '.host/job').write_text('the job\n')
+        self.assertNotIn('mount_tag', self.qemu_command(alone=True, work=work))
+        self.assertIn(b'payload/.host/job', (self.folder / 'initrd').read_bytes())
+        self.assertIn(b'the job\n', (self.folder / 'initrd').read_bytes())
+
+    def test_a_host_alone_leaves_nothing_in_files_of_this_machine(self):
+        for host, *options in ('amd', '--keep', '/k'), ('amd', '--needs', 'sh'), ('intel',):
+            with self.subTest(f'{host} {options}'), contextlib.redirect_stderr(io.StringIO()), \
+                    self.assertRaises(SystemExit):
+                runner.parse([host, '--alone', *options, '--', 'true'])
+
     def qemu_command(self, **changes):
         run = dict(folder=self.folder, work=Path('/w'), console=Path('/c'), port=Path('/p'),
-                   interactive=False, cpus=1, icount=False, below=None, over=None)
+                   interactive=False, cpus=1, icount=False, below=None, over=None, alone=False)
         tree = mock.Mock(image=Path('/image'))
         tree.dependencies.return_value = []
         with mock.patch('qemu.initramfs', return_value=b''), mock.patch('qemu.emulator') as start:
