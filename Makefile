@@ -191,7 +191,7 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 	$(MAKE) run-check-debug || status=1; exit $$status
 
 run-check-clients: modules selftests image
-	@LONG=1 PARTS=clients tools/testing/harness/check
+	@LONG=1 PARTS="clients cpus" tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts
