@@ -22,7 +22,7 @@
 enum { STAGE_PAUSE = STAGE_OWN };
 
 #define MAX_VCPUS	4
-#define NR_NMIS		100000
+#define NR_NMIS		25000		/* a case: 100,000 in all */
 #define PAUSES		64		/* one turn in so many goes to user space */
 #define HALTS		16		/* or halts */
 #define LOST_SECONDS	10		/* more than a suspend takes */
