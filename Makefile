@@ -132,7 +132,7 @@ run-strict-cpu-patches: run-strict-cpu
 # Where one of those is asked for, what boots it comes first.
 strict := $(if $(filter amd-strict%,$(HOSTS) $(HOST)),strict)
 ifneq ($(strict),)
-run-check run-check-long run-check-debug run-compare run-demo run-fuzz run-report run-shell: run-strict-cpu
+run-check run-check-clients run-check-long run-check-debug run-compare run-demo run-fuzz run-report run-shell: run-strict-cpu
 endif
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
@@ -140,6 +140,7 @@ endif
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
 ## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
 ## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration
+##                    (HOST=amd-strict-vnmi on a CPU with vNMI)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules

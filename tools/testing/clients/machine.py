@@ -232,15 +232,21 @@ def meanwhile(act):
     check(repeated.result() > 2, f'what goes on meanwhile was done {repeated.result()} times only')
 
 
-def load(stock=False):
-    """Our vendor module anew, or the distribution's."""
+def load(*parameters, stock=False):
+    """Our vendor module anew, with these parameters, or the distribution's."""
     trace(False)
     if stock:
         tool('rmmod', 'kvm_amd')
         tool('modprobe', 'kvm_amd')
     else:
-        tool('reload-module')
+        tool('reload-module', *parameters)
         trace(True)
+
+
+def cpu_has_vnmi():
+    """Whether the CPU has vNMI, and our module uses it."""
+    parameter = Path('/sys/module/kvm_amd/parameters/vnmi')
+    return parameter.exists() and parameter.read_text() == 'Y\n'
 
 
 def trace(on):
