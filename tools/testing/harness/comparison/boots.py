@@ -179,7 +179,7 @@ def measure(host, folder, kept, *options):
     if known is not None:
         return {row: costs.Cost(**fields) for row, fields in known.items()}
     first, second = (measure_once(host, folder, *options) for _ in range(2))
-    results = {row: costs.agreed(host, first[row], second[row]) for row in costs.ROWS}
+    results = {row: costs.agreed(row, first[row], second[row]) for row in costs.ROWS}
     if not any(cost.again or cost.problem not in ("", "never") for cost in results.values()):
         kept.put(BENCHMARK, folder / BENCHMARK, {row: asdict(cost) for row, cost in results.items()})
     return results

@@ -29,9 +29,10 @@ LIMIT = 1.0
 # second of Bochs's 40,000,000 instructions.
 TICKS_LIMITS = {("intel-soft", "pair-irqs-off"): 4000}
 
-# Of the ticks, by how much two boots may differ, and so what counts as equal: one host
-# in another does not repeat to the instruction, the others do.
-REPEATS_TO = {"amd-vnmi": 0.001}
+# Of the ticks, by how much two boots may differ, and so what counts as equal. A mean
+# has the host's own timer in it, which comes where it comes.
+REPEATS_TO = 0.001
+MEAN, MEAN_REPEATS_TO = "ten-thousand", 0.01
 
 # What a row cannot do without: its own CPUID, HLT or writes of the ICR, and the
 # window of the IRQ. With vNMI nothing comes on top.
@@ -72,9 +73,9 @@ class Cost:
         return self.problem or f"{self.ticks} ticks, {self.exits} exit{'' if self.exits == 1 else 's'}"
 
 
-def agreed(host, first, second):
+def agreed(row, first, second):
     """What two boots say of a row."""
-    near = first.ticks * REPEATS_TO.get(host, 0)
+    near = first.ticks * (MEAN_REPEATS_TO if row == MEAN else REPEATS_TO)
     same = replace(first, ticks=second.ticks) == second and abs(first.ticks - second.ticks) <= near
     return first if same else replace(first, again=second.words())
 
@@ -127,7 +128,7 @@ def over_limit(host, row, modules):
         return ""
     if ours.exits > other.exits:
         return f"{ours.exits} exits, the best of the distribution's takes {other.exits}"
-    if ours.ticks > other.ticks * (limit(host, row) + REPEATS_TO.get(host, 0)):
+    if ours.ticks > other.ticks * (limit(host, row) + REPEATS_TO):
         return f"{ours.ticks / other.ticks:.3f} of the best's ticks, wanted {limit(host, row):.2f}"
     return ""
 

@@ -157,7 +157,7 @@ def target_lines(hosts):
             yield f"  {mark}: {host}, {row}: {costs.target(host, row)}" + \
                 (f" ({over})" if over else "") + (f": {reason}" if over and reason else "")
     unsteady = list(costs.unsteady(hosts))
-    within = "".join(f", those of {host} within {part:.1%}" for host, part in costs.REPEATS_TO.items())
-    yield f"  {'MISSED' if unsteady else 'met'}: two boots give the same figures{within}"
+    yield (f"  {'MISSED' if unsteady else 'met'}: two boots give the same figures within {costs.REPEATS_TO:.1%}, "
+           f"{costs.MEAN} within {costs.MEAN_REPEATS_TO:.0%}")
     for words in unsteady:
         yield f"    {words}"
