@@ -3,7 +3,7 @@
 
 from html import escape
 
-MARGIN, LABEL, FIELD, ROW, GAP = 16, 168, 9, 15, 5
+MARGIN, LABEL, FIELD, ROW, GAP = 16, 178, 9, 15, 5
 
 # What claims are about, by the first of each group.
 GROUPS = {
