@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import tempfile
@@ -147,6 +148,22 @@ class StrictCpu(unittest.TestCase):
                 self.assertRaisesRegex(building.BuildError, "disk full"):
             building.main()
         self.assertFalse(self.program.exists() or (self.build / ".built").exists())
+
+    def test_folder_moved(self):
+        """what is configured has its folder's name in it: in another one it is configured anew, else once"""
+        tools, times = self.build / "tools", self.build / "times"
+        for path, text in ((tools / "ninja", f"touch $2/{self.program.name}"),
+                           (self.build / "qemu/configure", f"echo >>{times}")):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"#!/bin/sh\n{text}\n")
+            path.chmod(0o755)
+        with mock.patch.object(building, "environment", return_value={"PATH": f"{tools}:{os.environ['PATH']}"}):
+            building.compile_it(self.build / "qemu")
+            building.compile_it(self.build / "qemu")
+            self.assertEqual(times.read_text(), "\n")
+            (self.build / "qemu").rename(self.build / "elsewhere")
+            building.compile_it(self.build / "elsewhere")
+        self.assertEqual(times.read_text(), "\n\n")
 
     def test_kept(self):
         """what is built of the same is left alone, without a network"""
