@@ -52,4 +52,18 @@ uint64_t worth_sending(uint64_t nr);
 void start_sender(struct kvm_vcpu *receiver, uint64_t nr);
 void end_sender(void);
 
+/*
+ * Host, again and again: so many have come, or were sent by who waits for each. Has that
+ * stood still for so long that one must be lost? Until then the case has time, however slow
+ * the machine is.
+ */
+bool nmi_is_lost(uint64_t nr);
+
+/* Whoever has a state of his own: 24 bits. */
+static inline uint32_t next_random(uint32_t *state)
+{
+	*state = *state * 1664525 + 1013904223;
+	return *state >> 8;
+}
+
 #endif

@@ -54,6 +54,9 @@ void limit_case(unsigned int seconds);
 bool long_run(void);
 unsigned int patience(unsigned int seconds);
 
+/* Of a clock that only goes forward. */
+uint64_t now_ns(void);
+
 #define FAIL(fmt, ...) fail_at(__FILE__, __LINE__, fmt, ##__VA_ARGS__)
 
 /*

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "nmi_events.h"
 
@@ -57,6 +58,14 @@ void skip(const char *fmt, ...)
 bool long_run(void)
 {
 	return getenv("NMI_TEST_LONG");
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
 unsigned int patience(unsigned int seconds)

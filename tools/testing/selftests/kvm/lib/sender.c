@@ -15,19 +15,13 @@ enum { STAGE_PAUSE = STAGE_OWN, STAGE_SENT };
 #define RANDOM_SLEEP_US	100
 #define MIN_SLEEP_US	20
 #define MAX_SLEEP_US	50000
-#define LOST_SECONDS	10
+#define LOST_SECONDS	10		/* more than a suspend of the host takes */
 #define HUNG_SECONDS	(LOST_SECONDS + 10)
 
 volatile uint64_t nmis_wanted, nmis_sent, nmis_own, nmi_on_its_way;
 static bool sender_sleeps;
 static struct kvm_vcpu *receiver;
 static pthread_t sender_thread;
-
-static uint32_t next_random(uint32_t *state)
-{
-	*state = *state * 1664525 + 1013904223;
-	return *state >> 8;
-}
 
 static bool guest_may_send(enum nmi_source from)
 {
@@ -71,14 +65,6 @@ static void guest_sender(void)
 	guest_stage(STAGE_SENT);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
-}
-
 /*
  * Sleep long enough for the receiver to take the last NMI, which depends on the
  * machine, and little longer. The longest sleep is far above what a run of the sender
@@ -99,21 +85,17 @@ static void sleep_and_adapt(const volatile uint64_t *on_its_way)
 		least_us -= least_us / 32;
 }
 
-/*
- * The case has time as long as NMIs come, however slow the machine is. The alarm
- * is for a receiver that hangs after the last one.
- */
-static void fail_if_lost(uint64_t sent)
+/* The alarm is for a receiver that hangs after the last one. */
+bool nmi_is_lost(uint64_t nr)
 {
-	static uint64_t last_sent, since;
+	static uint64_t last, since;
 
-	if (sent != last_sent || !since) {
-		last_sent = sent;
-		since = now_ms();
+	if (nr != last || !since) {
+		last = nr;
+		since = now_ns();
 		limit_case(HUNG_SECONDS);
 	}
-	if (now_ms() - since > patience(LOST_SECONDS) * 1000)
-		FAIL("of %lu NMIs one did not come", sent);
+	return now_ns() - since > patience(LOST_SECONDS) * 1000000000ull;
 }
 
 static void *run_sender(void *vcpu)
@@ -129,7 +111,8 @@ static void *run_sender(void *vcpu)
 	while (next_stage(vcpu) == STAGE_PAUSE) {
 		if (sender_sleeps)
 			sleep_and_adapt(on_its_way);
-		fail_if_lost(*sent);
+		if (nmi_is_lost(*sent))
+			FAIL("of %lu NMIs one did not come", *sent);
 	}
 	return NULL;
 }

@@ -179,14 +179,6 @@ static void lone(void)
 	CHECK_FIELD(vcpu, "last_end", want()->ending);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 static struct kvm_vcpu *run_to_second(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(on_nmi);

@@ -13,7 +13,6 @@
  * shadow that is over, or none where there is one.
  */
 #include <sys/mman.h>
-#include <time.h>
 
 #include "nmi_nested_svm.h"
 #include "nmi_events.h"
@@ -182,14 +181,6 @@ static void l1_first(void)
 }
 
 /* --- for how long L2 was masked ------------------------------------------------- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
 
 /* KVM knows of it since VMRUN, or since it was restored. */
 static void masked_since(void)

@@ -15,7 +15,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <time.h>
 
 #include "nmi_sender.h"
 
@@ -25,7 +24,6 @@ enum { STAGE_PAUSE = STAGE_OWN };
 #define NR_NMIS		25000		/* a case: 100,000 in all */
 #define PAUSES		64		/* one turn in so many goes to user space */
 #define HALTS		16		/* or halts */
-#define LOST_SECONDS	10		/* more than a suspend takes */
 
 #define POWER		"/sys/power/"
 #define PAUSE_OF_TESTS	"/sys/module/suspend/parameters/pm_test_delay"
@@ -100,8 +98,7 @@ static bool may_send(struct cpu *to)
 
 static uint32_t guest_random(struct cpu *cpu, uint32_t below)
 {
-	cpu->random = cpu->random * 1664525 + 1013904223;
-	return (cpu->random >> 8) % below;
+	return next_random(&cpu->random) % below;
 }
 
 /* The host's threads wake who halts. */
@@ -160,14 +157,6 @@ static pid_t tids[MAX_VCPUS];
 static bool to_be_sent[MAX_VCPUS];	/* by the vCPU's thread, with KVM_NMI */
 static struct shared *seen;		/* the guest's, in this process */
 static uint32_t nr_vcpus;
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ull + t.tv_nsec / 1000000;
-}
 
 /* As QEMU does it: to send its vCPU an NMI a thread is interrupted in KVM_RUN, now or the next time. */
 static __thread struct kvm_run *own_run;
@@ -241,19 +230,13 @@ static uint64_t taken(void)
 
 static void fail_if_lost(void)
 {
-	static uint64_t last, since;
 	uint32_t i;
 
-	limit_case(2 * LOST_SECONDS);
-	if (taken() != last || !since) {
-		last = taken();
-		since = now_ms();
-	}
-	if (now_ms() - since <= patience(LOST_SECONDS) * 1000)
+	if (!nmi_is_lost(taken()))
 		return;
 	for (i = 0; i < nr_vcpus; i++)
 		printf("vCPU %u: of %lu NMIs %lu came\n", i, seen->cpu[i].sent, seen->cpu[i].came);
-	FAIL("after %lu NMIs one did not come", last);
+	FAIL("after %lu NMIs one did not come", taken());
 }
 
 static void create_vcpus(void)
