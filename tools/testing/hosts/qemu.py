@@ -42,12 +42,11 @@ def version(host):
     return name + (' with strict SVM' if host.strict else '')
 
 
-def make_initrd(host, kernel, folder, over=False):
+def make_initrd(host, kernel, folder, transport='9p', modules=MODULES, files=None):
     initrd = folder / 'initrd'
     initrd.write_bytes(initramfs(
-        folder / 'initramfs', GUEST / 'init',
-        kernel.modules(*MODULES, *kernel.dependencies(host.module), *(['overlay'] if over else [])),
-        {'transport': (GUEST / 'transport-9p').read_text(), **({'over': ''} if over else {})}))
+        folder / 'initramfs', GUEST / 'init', kernel.modules(*modules, *kernel.dependencies(host.module)),
+        {'transport': (GUEST / f'transport-{transport}').read_text(), **(files or {})}))
     return initrd
 
 
@@ -56,10 +55,9 @@ def make_whole_initrd(host, kernel, run):
     payload = run.folder / 'payload'
     payload.mkdir()
     shutil.copytree(run.work, payload / 'payload', symlinks=True)
-    initrd = run.folder / 'initrd'
-    initrd.write_bytes(initramfs(
-        run.folder / 'initramfs', GUEST / 'init', kernel.modules(*kernel.dependencies(host.module)),
-        {'transport': (GUEST / 'transport-memory').read_text()}) + archive(payload))
+    initrd = make_initrd(host, kernel, run.folder, 'memory', modules=())
+    with open(initrd, 'ab') as file:
+        file.write(archive(payload))
     return initrd
 
 
@@ -128,10 +126,13 @@ def running(host, kernel, run, *extra):
     """The booting host, as a context whose value is the emulator's process."""
     serials = (f'file:{run.console}', run.port if run.interactive else f'file:{run.port}')
     if run.alone:
-        words = command('tcg', host, run.cpus, kernel.vmlinux(), make_whole_initrd(host, kernel, run), serials)
+        initrd = make_whole_initrd(host, kernel, run)
+    elif run.over:
+        initrd = make_initrd(host, kernel, run.folder, modules=(*MODULES, 'overlay'), files={'over': ''})
     else:
-        words = command('tcg', host, run.cpus, kernel.vmlinux(),
-                        make_initrd(host, kernel, run.folder, bool(run.over)), serials)
+        initrd = make_initrd(host, kernel, run.folder)
+    words = command('tcg', host, run.cpus, kernel.vmlinux(), initrd, serials)
+    if not run.alone:
         words += [*shares('/', run.work), *share_modules('modules', kernel)]
     if run.over:
         words += share('packages', run.over.resolve(), 'readonly=on')
