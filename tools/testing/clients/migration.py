@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A guest that moves to another QEMU, or to another vendor module, in a storm of NMIs."""
 
+from functools import partial
+
 from machine import BOOT, Guest, await_, check, cpu_has_vnmi, load
 
 STORM = 30                  # NMIs
@@ -45,15 +47,15 @@ def migration_test():
                 here.counts(count)
             yield f'the {number} live migration, in a storm of NMIs, loses none', live
 
-        moves = [({'stock': True}, (), "from ours to the distribution's module"), ({}, (), 'and back to ours')]
+        moves = [(partial(load, stock=True), "from ours to the distribution's module"), (load, 'and back to ours')]
         if cpu_has_vnmi():
-            moves += [({}, ('vnmi=0',), "from the CPU's vNMI to the IRET window"), ({}, (), 'and back to vNMI')]
-        for stock, parameters, where in moves:
+            moves += [(partial(load, 'vnmi=0'), "from the CPU's vNMI to the IRET window"), (load, 'and back to vNMI')]
+        for change_module, where in moves:
             def by_file():
                 nonlocal here, count
                 count = migrate(here, 'exec:cat >/tmp/saved', count)
                 here.end()
-                load(*parameters, **stock)
+                change_module()
                 here = Guest('-incoming', 'exec:cat /tmp/saved', cpus=1).go_on()
                 here.counts(count)
             yield f'a guest saved and restored, {where}, in a storm of NMIs loses none', by_file
