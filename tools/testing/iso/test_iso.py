@@ -4,6 +4,7 @@ nmi-guest out of it runs on bare Bochs, with HOSTS=amd-strict its files on the s
 it is a guest in hosts. With KVERS each kernel of an image with several boots."""
 
 import concurrent.futures
+import functools
 import os
 import re
 import signal
@@ -51,6 +52,16 @@ def build(target, entry, options, kvers=(KVER,)):
                     "--options", options], check=True, stdout=subprocess.PIPE)
 
 
+@functools.cache
+def guest_image():
+    """The image with nmi-guest as its choice, made once for all tests."""
+    folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
+    unittest.addModuleCleanup(folder.cleanup)
+    image = Path(folder.name, "guest.iso")
+    build(image, GUEST, "poweroff")
+    return image
+
+
 def until_off(command, typed=""):
     """What is said on the first serial port until the machine is off. At its prompt lines may be typed."""
     with tempfile.TemporaryFile() as out, \
@@ -73,10 +84,14 @@ def until_off(command, typed=""):
         return said() + ("" if process.wait() != -signal.SIGKILL else f"\nnot off after {LIMIT} s\n")
 
 
+# Besides the CPU: what ends with the program that runs there, and speaks on its first serial port.
+MACHINE = ("-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
+           "-device", "isa-debug-exit,iobase=0xf4,iosize=4")
+
+
 def boot(*media, cpu=CPU, typed=""):
-    return until_off(["qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-m", "1024", "-display", "none",
-                      "-nodefaults", "-no-reboot", "-vga", "std", "-serial", "stdio",
-                      "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *media], typed)
+    return until_off(["qemu-system-x86_64", "-accel", "tcg", "-cpu", cpu, "-m", "1024", *MACHINE, "-vga", "std",
+                      *media], typed)
 
 
 def as_stick(image):
@@ -103,13 +118,12 @@ class Iso(unittest.TestCase):
             raise unittest.SkipTest("make iso: HOSTS leaves out amd")
         folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
         cls.addClassCleanup(folder.cleanup)
-        cls.report, guest, shell = (Path(folder.name, f"{name}.iso") for name in ("report", "guest", "shell"))
+        cls.report, shell = (Path(folder.name, f"{name}.iso") for name in ("report", "shell"))
         build(cls.report, REPORT, AMOUNTS)
-        build(guest, GUEST, "poweroff")
         build(shell, SHELL, "")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             uefi = pool.submit(boot, "-bios", OVMF, *as_stick(cls.report))
-            bios = pool.submit(boot, "-cdrom", guest, "-boot", "d")
+            bios = pool.submit(boot, "-cdrom", guest_image(), "-boot", "d")
             prompt = pool.submit(boot, "-cdrom", shell, "-boot", "d", cpu="qemu64,-svm", typed=COMMANDS)
         cls.by_bios, cls.by_uefi, cls.prompt = bios.result(), uefi.result(), prompt.result()
 
@@ -155,9 +169,7 @@ class Elsewhere(unittest.TestCase):
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
         cls.addClassCleanup(folder.cleanup)
-        cls.folder = Path(folder.name)
-        cls.guest = cls.folder / "guest.iso"
-        build(cls.guest, GUEST, "poweroff")
+        cls.folder, cls.guest = Path(folder.name), guest_image()
 
     def test_bochs(self):
         """as a CD by the BIOS of Bochs: nmi-guest runs to its end"""
@@ -187,9 +199,8 @@ class Elsewhere(unittest.TestCase):
                 done = subprocess.run(
                     [TESTING / "hosts/run", host, "--timeout", str(LIMIT), "--with", self.guest,
                      *(word for file in QEMU_FILES for word in ("--needs", file)), "--",
-                     "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "96", "-display", "none",
-                     "-nodefaults", "-no-reboot", "-serial", "stdio",
-                     "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-cdrom", self.guest.name, "-boot", "d"],
+                     "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "96", *MACHINE,
+                     "-cdrom", self.guest.name, "-boot", "d"],
                     text=True, errors="replace", capture_output=True)
                 self.assertRegex(done.stdout, r"(?m)^# Totals: ", done.stdout + done.stderr)
                 self.assertRegex(done.stdout, r"(?m)^ok 1 ")
@@ -205,14 +216,11 @@ class Strict(unittest.TestCase):
         folder = tempfile.TemporaryDirectory(prefix="kvm-nmi-iso-")
         cls.addClassCleanup(folder.cleanup)
         cls.files = Path(folder.name, "boot")
-        image = Path(folder.name, "guest.iso")
-        build(image, GUEST, "poweroff")
-        tool("xorriso", "-osirrox", "on", "-indev", image, "-extract", "/boot", cls.files)
+        tool("xorriso", "-osirrox", "on", "-indev", guest_image(), "-extract", "/boot", cls.files)
 
     def boot(self, *words):
         return until_off([*qemu.program(AMD_STRICT), "-accel", "tcg", "-cpu", AMD_STRICT.cpu, "-m", "1024",
-                          "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
-                          "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *words])
+                          *MACHINE, *words])
 
     def test_report(self):
         """a short report: both modules are tried"""
