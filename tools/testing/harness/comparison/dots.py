@@ -80,7 +80,7 @@ class Picture:
             if ratio is None:
                 never.append(module)
                 continue
-            loss = ratio > 1 + max(costs.REPEATS_TO, costs.PLAIN_LIMIT - 1)
+            loss = ratio > 1 + max(costs.EQUAL_TO.get(host, 0), costs.PLAIN_LIMIT - 1)
             figures.append((f"{ratio:.2f}", loss))
             self.dot(x_of(ratio), self.y, index, loss, f"{host}, {LABELS[row]}: {ours.words()}, "
                      f"{module} {other.words()}")
