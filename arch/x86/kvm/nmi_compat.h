@@ -20,12 +20,35 @@
 /* CPUID Fn8000_000A_EDX[25].  6.1 gives X86_FEATURE_VNMI to another bit. */
 #define FEATURE_VNMI		(15 * 32 + 25)
 
+/* #CP; no guest of older kernels has shadow stacks. */
+#ifndef CP_VECTOR
+#define CP_VECTOR		21
+#endif
+
 #if KVM_NMI_SERIES < 6004
 
 /* The bits of VMCB offset 60h */
 #define V_NMI_PENDING_MASK	BIT(11)
 #define V_NMI_BLOCKING_MASK	BIT(12)
 #define V_NMI_ENABLE_MASK	BIT(26)
+
+/* They tell the end of a handler by NMI_COMPLETE, with vNMI the CPU does as well. */
+#define SEV_ES_HAS_VNMI		false
+
+#else
+
+#define SEV_ES_HAS_VNMI		true
+
+#endif
+
+#if KVM_NMI_SERIES < 6011
+
+/* Not told: nmi_request.h */
+#define vcpu_scheduled_out(v)	((void)(v), false)
+
+#else
+
+#define vcpu_scheduled_out(v)	READ_ONCE((v)->scheduled_out)
 
 #endif
 

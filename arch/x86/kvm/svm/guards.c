@@ -221,6 +221,7 @@ static int guest_exception(struct kvm_vcpu *vcpu, u8 vector)
 	case SS_VECTOR:
 	case GP_VECTOR:
 	case AC_VECTOR:
+	case CP_VECTOR:
 		kvm_queue_exception_e(vcpu, vector, control->exit_info_1);
 		break;
 	default:

@@ -25,8 +25,6 @@
  *
  * (APM volume 2, "EVENTINJ", "IRET Intercept")
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 
 #include "x86.h"
@@ -46,6 +44,8 @@
  *		   step over it has ended.  Or it faulted, and the fault is on its way
  *		   into the guest: an IRET unblocks NMIs even if it does not complete.
  *		   Or it was a task switch that has succeeded.  Or software opens it.
+ * LATCH_FORGET    No blocking has ended: somebody else keeps the latch from here on, or
+ *		   the entry that was to begin it did not happen.
  */
 static const u8 transitions[][3] = {
 	/* from			   OPEN		 BLOCKED       RETIRING */
@@ -53,7 +53,7 @@ static const u8 transitions[][3] = {
 	[LATCH_IRET] =		{ NMI_RETIRING,	NMI_RETIRING, NMI_RETIRING },
 	[LATCH_NOT_NEXT] =	{ NMI_OPEN,	NMI_BLOCKED,  NMI_BLOCKED },
 	[LATCH_END] =		{ NMI_OPEN,	NMI_OPEN,     NMI_OPEN },
-	[LATCH_HANDED_OVER] =	{ NMI_OPEN,	NMI_OPEN,     NMI_OPEN },
+	[LATCH_FORGET] =	{ NMI_OPEN,	NMI_OPEN,     NMI_OPEN },
 };
 
 /*

@@ -14,7 +14,7 @@ enum latch_event {
 	LATCH_IRET,			/* #VMEXIT(IRET) */
 	LATCH_NOT_NEXT,			/* that IRET is not what runs next */
 	LATCH_END,			/* the cause says how the blocking ended */
-	LATCH_HANDED_OVER,		/* somebody else keeps it from here on */
+	LATCH_FORGET,			/* it is kept elsewhere, or nothing has begun */
 };
 
 /* latch.c */
@@ -109,6 +109,7 @@ static inline void nmi_rearm(struct vcpu_svm *svm)
 	struct svm_nmi *nmi = &svm->nmi;
 
 	nmi->enter = nmi->l1.state == NMI_RETIRING || nmi->want || nmi->known ||
+		     nmi->called_off ||
 		     (nmi->l2_vnmi && nested_vnmi_in_play(svm));
 	nmi->in_play = nmi->enter || nmi->l1.state == NMI_BLOCKED;
 }

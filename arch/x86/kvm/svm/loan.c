@@ -43,8 +43,8 @@
 
 /*
  * Exceptions to intercept while stepping.  Not NMI (2), nor the reserved
- * vectors, whose bits have no defined effect; #DF cannot be the first fault of
- * an instruction.
+ * vectors, whose bits have no defined effect; #CP's has where the CPU has shadow
+ * stacks.  #DF cannot be the first fault of an instruction.
  */
 #define STEP_EXCEPTIONS							\
 	(BIT(DE_VECTOR) | BIT(DB_VECTOR) | BIT(BP_VECTOR) |		\
@@ -52,7 +52,7 @@
 	 BIT(NM_VECTOR) | BIT(TS_VECTOR) | BIT(NP_VECTOR) |		\
 	 BIT(SS_VECTOR) | BIT(GP_VECTOR) | BIT(PF_VECTOR) |		\
 	 BIT(MF_VECTOR) | BIT(AC_VECTOR) | BIT(MC_VECTOR) |		\
-	 BIT(XM_VECTOR))
+	 BIT(XM_VECTOR) | BIT(CP_VECTOR))
 
 static const u16 shadow_intercepts[] = {
 	INTERCEPT_PUSHF, INTERCEPT_POPF, INTERCEPT_INTn, INTERCEPT_IRET,

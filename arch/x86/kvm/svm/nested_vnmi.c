@@ -20,8 +20,6 @@
  * manual has it for vNMI; so each IRET that would unmask is stepped over.
  * (APM volume 2, "NMI Virtualization")
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 #include <trace/events/ipi.h>
@@ -261,13 +259,13 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 
 	latch_move(svm, &nmi->l1, LATCH_NOT_NEXT, 0);
 	if (nmi->l2_vnmi) {
-		latch_move(svm, &nmi->l2, LATCH_HANDED_OVER, 0);
+		latch_move(svm, &nmi->l2, LATCH_FORGET, 0);
 		/* A delivery that was interrupted has not masked NMIs. */
 		if (svm->vcpu.arch.nmi_injected)
 			svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
 	} else if (l1_vnmi) {
 		vnmi_set_masked(svm, nmi->l1.state != NMI_OPEN);
-		latch_move(svm, &nmi->l1, LATCH_HANDED_OVER, 0);
+		latch_move(svm, &nmi->l1, LATCH_FORGET, 0);
 	}
 	nmi->l2_vnmi = false;
 	nmi->known = LOAN_NONE;

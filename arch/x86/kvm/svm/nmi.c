@@ -28,7 +28,7 @@
  * carries an NMI over an interrupt shadow.  (The virtual interrupt window will not do:
  * "sti; cli" closes it before it opens.)
  *
- * All functions run in the vCPU's thread.  The counterpart for Intel is
+ * What names a vCPU runs in its thread.  The counterpart for Intel is
  * vmx/nmi.c, where the CPU tracks blocking or at least has an NMI window.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -109,7 +109,7 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	/* User space may have taken away the NMI that was to be injected again. */
 	if (!vcpu->arch.nmi_injected)
 		svm->nmi.redelivery = false;
-	if (!vcpu->arch.nmi_pending)
+	if (!nmi_is_waiting(vcpu))
 		svm->nmi.record.waiting = 0;
 
 	if (masked == svm_get_nmi_mask(vcpu))
@@ -132,6 +132,7 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	bool redelivery = svm->nmi.redelivery;
 
 	svm->nmi.redelivery = false;
+	svm->nmi.called_off = false;
 	svm->vmcb->control.event_inj = SVM_EVTINJ_TYPE_NMI | SVM_EVTINJ_VALID;
 
 	/*
@@ -175,7 +176,7 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 {
 	if (unlikely(vcpu->arch.mp_state == KVM_MP_STATE_HALTED) &&
-	    kvm_check_request(KVM_REQ_NMI, vcpu))
+	    !nmi_thread_was_preempted(vcpu) && kvm_check_request(KVM_REQ_NMI, vcpu))
 		nmi_take_requested(vcpu, svm_get_nmi_mask(vcpu));
 }
 
@@ -185,7 +186,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	struct vcpu_svm *svm = to_svm(vcpu);
 
 	/* NMI_COMPLETE opens the window; such a guest cannot be stepped. */
-	if (is_sev_es_guest(vcpu))
+	if (is_sev_es_guest(vcpu) && !vnmi_in_use(svm))
 		return;
 
 	if (svm->nmi.l2_vnmi) {
@@ -224,13 +225,42 @@ static void ask_again(struct vcpu_svm *svm)
 	nmi_ask_again(svm);
 }
 
-/* The entry was called off.  RETIRING stays, the IRET has not run. */
+/* An NMI whose entry was called off has not been injected again: overtaken, or taken away. */
+static void put_back(struct vcpu_svm *svm)
+{
+	svm->nmi.called_off = false;
+	if (!svm->vcpu.arch.nmi_injected)
+		return;
+
+	nmi_put_back(&svm->vcpu);
+	if (vnmi_in_use(svm))
+		vnmi_set_masked_now(svm, false);
+	else
+		latch_move(svm, &svm->nmi.l1, LATCH_FORGET, 0);
+	nmi_want(svm, WANT_NOTHING);
+}
+
+/*
+ * The entry was called off, and what it was to inject stands where an exit would leave it.
+ * RETIRING stays, the IRET has not run.
+ */
 void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	u32 event = svm->vmcb->control.exit_int_info;
 
 	if (svm->nmi.want)
 		ask_again(svm);
+	if (!(event & SVM_EXITINTINFO_VALID))
+		return;
+
+	if ((event & SVM_EXITINTINFO_TYPE_MASK) != SVM_EXITINTINFO_TYPE_NMI) {
+		if (svm->nmi.called_off)
+			put_back(svm);
+	} else if (!svm->nmi_l1_to_l2 && !svm->nmi.l2_vnmi) {
+		svm->nmi.called_off = true;
+		nmi_rearm(svm);
+	}
 }
 
 /*
@@ -293,6 +323,11 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 
 	assert_at_rest(svm);
 
+	if (unlikely(svm->nmi.called_off)) {
+		put_back(svm);
+		/* Requests have been looked at: make an exit as soon as the event is in. */
+		smp_send_reschedule(vcpu->cpu);
+	}
 	if (latch->state == NMI_RETIRING && !iret_is_next(svm, latch))
 		iret_is_not_next(svm, latch);
 	if (svm->nmi.l2_vnmi)
@@ -345,6 +380,7 @@ static noinline void trace_reentry(struct vcpu_svm *svm)
 {
 	update_registers(svm);
 	trace_kvm_exit(&svm->vcpu, KVM_ISA_SVM);
+	trace_kvm_entry(&svm->vcpu, false);
 }
 
 /*
@@ -355,7 +391,7 @@ static noinline void trace_reentry(struct vcpu_svm *svm)
  */
 static bool reenter(struct vcpu_svm *svm)
 {
-	if (trace_kvm_exit_enabled())
+	if (trace_kvm_exit_enabled() || trace_kvm_entry_enabled())
 		trace_reentry(svm);
 	++svm->vcpu.stat.exits;
 	svm->soft_int_injected = false;
@@ -464,7 +500,10 @@ int iret_interception(struct kvm_vcpu *vcpu)
 
 	if (is_sev_es_guest(vcpu)) {
 		++vcpu->stat.nmi_window_exits;
-		latch_open(svm, latch, NMI_UNBLOCK_IRET);
+		if (vnmi_in_use(svm))
+			nmi_ask_again(svm);
+		else
+			latch_open(svm, latch, NMI_UNBLOCK_IRET);
 		return 1;
 	}
 
@@ -507,6 +546,7 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu)
 
 	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	svm->nmi.redelivery = false;
+	svm->nmi.called_off = false;
 	svm->nmi.record.waiting = 0;
 	vnmi_enable(svm);
 }

@@ -12,7 +12,7 @@
 ///
 /// What is taken back after an exit is marked dirty, so all is marked clean before that,
 /// right after VMRUN: a CPU may else go on with the copy it has, intercepts of the step
-/// included.
+/// included. After a VMRUN that has failed nothing is.
 ///
 /// The type in EXITINTINFO means nothing unless the field is valid. QEMU's CPU leaves
 /// it there, and the first MMIO after an NMI or an exception that was injected then
@@ -123,15 +123,15 @@ position p;
 - vmcb_mark_all_clean@p(svm->vmcb);
 
 @exit@
-//# place: svm_vcpu_run: clgi svm_vcpu_enter_exit vmcb_mark_all_clean svm_nmi_exit {vmcb_mark_all_clean} {vcpu->arch.cr2=svm->vmcb->save.cr2} stgi !vmcb_mark_all_clean
+//# place: svm_vcpu_run: clgi svm_vcpu_enter_exit svm_nmi_mark_clean svm_nmi_exit {svm_nmi_mark_clean} {vcpu->arch.cr2=svm->vmcb->save.cr2} stgi !vmcb_mark_all_clean
 expression list args;
 position p;
 @@
   svm_vcpu_enter_exit@p(args);
-+ vmcb_mark_all_clean(svm->vmcb);
++ svm_nmi_mark_clean(svm->vmcb);
 + while (unlikely(svm->nmi.in_play) && svm_nmi_exit(vcpu)) {
 +	svm_vcpu_enter_exit(args);
-+	vmcb_mark_all_clean(svm->vmcb);
++	svm_nmi_mark_clean(svm->vmcb);
 + }
 
 @handle_exit@

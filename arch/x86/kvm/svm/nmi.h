@@ -93,6 +93,7 @@ struct svm_nmi {
 	bool vnmi_for_l1;		/* the guest's CPUID announces vNMI */
 	bool l2_vnmi;			/* L2 runs, and L1 uses vNMI for it */
 	bool redelivery;		/* the NMI to be injected is not a new one */
+	bool called_off;		/* its delivery has not begun: there was no VMRUN */
 
 	/* L1's latch, also L2's if L1 does not use vNMI: there is one then. */
 	struct nmi_latch l1;
@@ -108,6 +109,17 @@ struct svm_nmi {
 
 	struct nmi_record record;	/* for debugfs */
 };
+
+/*
+ * Right after VMRUN, so that what is taken back after it stays marked dirty. One that has
+ * failed may have loaded nothing. Each exit comes by here: no branch.
+ */
+static __always_inline void svm_nmi_mark_clean(struct vmcb *vmcb)
+{
+	u32 loaded = (u32)vmcb->control.exit_code != (u32)SVM_EXIT_ERR;
+
+	vmcb->control.clean = -loaded & VMCB_ALL_CLEAN_MASK & ~VMCB_ALWAYS_DIRTY_MASK;
+}
 
 /* kvm_x86_ops */
 void svm_inject_nmi(struct kvm_vcpu *vcpu);

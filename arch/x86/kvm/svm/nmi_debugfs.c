@@ -16,10 +16,10 @@ static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)
 {
-	if (is_sev_es_guest(vcpu))
-		return "nmi-complete";
+	if (vnmi_in_use(to_svm(vcpu)))
+		return "vnmi";
 
-	return vnmi_in_use(to_svm(vcpu)) ? "vnmi" : "iret-window";
+	return is_sev_es_guest(vcpu) ? "nmi-complete" : "iret-window";
 }
 
 static const char *nmi_state_name(struct kvm_vcpu *vcpu, u64 *since)

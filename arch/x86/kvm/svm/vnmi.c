@@ -19,8 +19,6 @@
  * by the words of the manual; nothing here depends on it.
  * (APM volume 2, "NMI Virtualization")
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 
@@ -41,8 +39,8 @@ void vnmi_settle(void)
 /* The VMCB has been initialized, which cleared pending and masked NMIs. */
 void vnmi_enable(struct vcpu_svm *svm)
 {
-	/* SEV-ES guests keep the NMI_COMPLETE protocol. */
-	if (!vnmi || is_sev_es_guest(&svm->vcpu))
+	/* What tracks the NMIs of SEV-ES guests is as in the distribution's module. */
+	if (!vnmi || (is_sev_es_guest(&svm->vcpu) && !SEV_ES_HAS_VNMI))
 		return;
 
 	svm->vmcb01.ptr->control.int_ctl |= V_NMI_ENABLE_MASK;

@@ -41,13 +41,26 @@ __MODULE_PARM_TYPE(soft_vnmi_steps, "uint");
 MODULE_PARM_DESC(soft_vnmi_steps,
 		 "CPUs without virtual NMIs: how many instructions of a handler are stepped over in search of its IRET while an NMI waits (0 to 1000000, default 4096; may be changed while loaded)");
 
+/*
+ * A handler begins, from where IRQs were on or off.  Its limit is that of now: whether to search
+ * is asked twice for one exit, and the second time may be too late to read guest memory.
+ */
+void iret_search_begin(struct vcpu_vmx *vmx, bool irqs_on)
+{
+	struct iret_search *search = &vmx->nmi.search;
+
+	search->steps_left = READ_ONCE(max_steps.value);
+	search->irqs_on = irqs_on;
+	search->iret = false;
+}
+
 /* An NMI waits, in L1 and outside of SMM: is it time to search? */
 bool iret_search_due(struct vcpu_vmx *vmx)
 {
 	struct iret_search *search = &vmx->nmi.search;
 	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
-	if (search->steps >= READ_ONCE(max_steps.value) || !next_boundary_can_step(vmx) ||
+	if (!search->steps_left || !next_boundary_can_step(vmx) ||
 	    vcpu->arch.mp_state != KVM_MP_STATE_RUNNABLE || vmx->rmode.vm86_active ||
 	    is_guest_mode(vcpu) || is_smm(vcpu))
 		return false;
@@ -107,7 +120,7 @@ void iret_search_enter(struct vcpu_vmx *vmx)
 {
 	struct iret_search *search = &vmx->nmi.search;
 
-	++search->steps;
+	--search->steps_left;
 	if (kvm_rip_read(&vmx->vcpu) != search->rip ||
 	    (vmcs_read32(VM_ENTRY_INTR_INFO_FIELD) & INTR_INFO_VALID_MASK))
 		search->iret = false;

@@ -47,7 +47,7 @@ static void wait_by_timer(struct vcpu_vmx *vmx)
 
 	exec_controls_setbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
 	hrtimer_start(&vmx->nmi.timer, ns_to_ktime(POLL_NS << doublings),
-		      HRTIMER_MODE_REL);
+		      HRTIMER_MODE_REL_HARD);
 	nmi_waits(&vmx->vcpu, &vmx->nmi.record, NMI_WINDOW_IRQ);
 }
 
@@ -112,7 +112,8 @@ int handle_monitor_trap(struct kvm_vcpu *vcpu)
 }
 
 /*
- * Hard interrupt context, on any CPU.  The thread looks at the pending NMI again and
+ * Hard interrupt context, on any CPU, with PREEMPT_RT as well: the vCPU's thread may leave no
+ * time for a softirq.  The thread looks at the pending NMI again and
  * decides; a vCPU that is halted has to be woken for that.
  */
 static enum hrtimer_restart look_again(struct hrtimer *timer)
@@ -127,5 +128,5 @@ static enum hrtimer_restart look_again(struct hrtimer *timer)
 void next_boundary_init(struct vmx_nmi *nmi)
 {
 	hrtimer_setup(&nmi->timer, look_again, CLOCK_MONOTONIC,
-		      HRTIMER_MODE_REL);
+		      HRTIMER_MODE_REL_HARD);
 }

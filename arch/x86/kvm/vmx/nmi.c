@@ -18,8 +18,10 @@
  * vmx_nmi_free(); vmx_nmi_enter() and vmx_nmi_exit() run with interrupts off.
  */
 #include <linux/kvm_host.h>
+#include <trace/events/ipi.h>
 
 #include "x86.h"
+#include "trace.h"
 #include "vmx.h"
 #include "nmi.h"
 #include "nested_nmi.h"
@@ -94,7 +96,7 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
 	/* Taken away by user space, or by the exit to L1. */
-	if (!vcpu->arch.nmi_pending)
+	if (!nmi_is_waiting(vcpu))
 		vmx->nmi.record.waiting = 0;
 
 	/* Writing back what was read changes nothing, the clocks included. */
@@ -148,11 +150,16 @@ static __always_inline void inject(struct vcpu_vmx *vmx)
 	/* An attempt that was interrupted has been counted. */
 	if (unlikely(vmx->nmi.redelivery)) {
 		vmx->nmi.redelivery = false;
+		vmx->nmi.called_off = false;
 	} else {
 		++vcpu->stat.nmi_injections;
 		vmx->nmi.since = rdtsc();
 		vmx->nmi.record.waiting = 0;
 	}
+
+	/* Of an entry into L2 that KVM has refused: what is injected now is L1's own. */
+	if (unlikely(vmx->nmi.from_l1) && !is_guest_mode(vcpu))
+		vmx->nmi.from_l1 = false;
 
 	if (unlikely(vmx->nmi.from_l1))
 		vmx->nmi.enter = true;	/* blocks nothing; vmx_nmi_enter() sees to that */
@@ -240,15 +247,18 @@ static void exception_to_nmi(struct vcpu_vmx *vmx)
 /*
  * An NMI whose delivery was interrupted has not been injected again. Either it was
  * taken back, or the delivery has raised an exception, which goes in instead: the
- * NMI counts as taken then, its handler does not run, and NMIs are blocked.
+ * NMI counts as taken then, its handler does not run, and NMIs are blocked. If its
+ * delivery had not begun the exception is user space's, and the NMI waits.
  */
 static void look_at_aborted_delivery(struct vcpu_vmx *vmx)
 {
 	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
-	vmx->nmi.redelivery = false;
-	if (vmx->vcpu.arch.nmi_injected && !vmx->nmi.from_l1 &&
-	    is_intr_type(event, INTR_TYPE_HARD_EXCEPTION)) {
+	if (vcpu->arch.nmi_injected && vmx->nmi.called_off) {
+		nmi_put_back(vcpu);
+	} else if (vcpu->arch.nmi_injected && !vmx->nmi.from_l1 &&
+		   is_intr_type(event, INTR_TYPE_HARD_EXCEPTION)) {
 		if (has_virtual_nmis(vmx->loaded_vmcs)) {
 			virtual_nmis_block(vmx);
 		} else {
@@ -257,6 +267,8 @@ static void look_at_aborted_delivery(struct vcpu_vmx *vmx)
 			vmx->nmi.ret.silent = true;
 		}
 	}
+	vmx->nmi.redelivery = false;
+	vmx->nmi.called_off = false;
 	vmx->nmi.from_l1 = false;
 }
 
@@ -266,10 +278,12 @@ static void look_at_aborted_delivery(struct vcpu_vmx *vmx)
  */
 void vmx_nmi_cancel(struct kvm_vcpu *vcpu)
 {
+	u32 event = vmcs_read32(VM_ENTRY_INTR_INFO_FIELD);
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
-	if (unlikely(vmx->nmi.redelivery) &&
-	    is_intr_type(vmcs_read32(VM_ENTRY_INTR_INFO_FIELD), INTR_TYPE_HARD_EXCEPTION))
+	if (event == NMI_EVENT)
+		vmx->nmi.called_off = !vmx->nmi.from_l1;
+	else if (unlikely(vmx->nmi.redelivery) && (event & INTR_INFO_VALID_MASK))
 		look_at_aborted_delivery(vmx);
 }
 
@@ -299,6 +313,7 @@ static void assert_at_rest(struct vcpu_vmx *vmx)
 void vmx_nmi_enter(struct vcpu_vmx *vmx)
 {
 	bool soft = !has_virtual_nmis(vmx->loaded_vmcs);
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
 	assert_at_rest(vmx);
 	vmx->nmi.enter = false;
@@ -313,8 +328,12 @@ void vmx_nmi_enter(struct vcpu_vmx *vmx)
 			vmcs_write32(VM_ENTRY_INTR_INFO_FIELD, NMI_EVENT);
 	}
 
-	if (unlikely(vmx->nmi.redelivery))
+	if (unlikely(vmx->nmi.redelivery)) {
 		look_at_aborted_delivery(vmx);
+		/* Requests have been looked at: make an exit as soon as the event is in. */
+		if (kvm_test_request(KVM_REQ_EVENT, vcpu))
+			smp_send_reschedule(vcpu->cpu);
+	}
 	if (soft)
 		soft_vnmi_enter(vmx);
 	else if (unlikely(vmx->nmi.iret_exit))
@@ -386,6 +405,7 @@ static __always_inline bool reenter(struct vcpu_vmx *vmx)
 		deliver(vmx);
 	if (vmx->nmi.enter)
 		vmx_nmi_enter(vmx);
+	trace_kvm_entry(vcpu, false);
 	return true;
 }
 
@@ -483,7 +503,6 @@ void vmx_nmi_took_task_gate(struct kvm_vcpu *vcpu)
  * Some CPUs report the blocking of physical NMIs with such an exit; without virtual
  * NMIs the bit would block them in the guest from now on.
  */
-
 int vmx_nmi_host_event(struct kvm_vcpu *vcpu)
 {
 	if (!has_virtual_nmis(to_vmx(vcpu)->loaded_vmcs))
@@ -505,7 +524,8 @@ void vmx_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 	/* Asleep in HLT is the vCPU's own time, what was before KVM_RUN is not. */
 	if (!vcpu->stat.generic.blocking)
 		to_vmx(vcpu)->nmi.mark = ktime_get();
-	vmx_nmi_take_requested(vcpu);
+	if (!nmi_thread_was_preempted(vcpu))
+		vmx_nmi_take_requested(vcpu);
 }
 
 void vmx_nmi_vcpu_put(struct kvm_vcpu *vcpu)
@@ -537,6 +557,7 @@ void vmx_nmi_reset(struct kvm_vcpu *vcpu)
 	vmx->nmi.iret_exit = NULL;
 	vmx->nmi.owned = false;
 	vmx->nmi.redelivery = false;
+	vmx->nmi.called_off = false;
 	vmx->nmi.from_l1 = false;
 	vmx->nmi.record.waiting = 0;
 	if (!vmx_get_nmi_mask(vcpu))

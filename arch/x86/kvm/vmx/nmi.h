@@ -50,7 +50,7 @@ struct return_breakpoint {
 
 /* What a step of the search for an IRET knows. */
 struct iret_search {
-	unsigned int steps;		/* in this handler */
+	unsigned int steps_left;	/* in this handler */
 	bool irqs_on;			/* it has interrupted code with IRQs on */
 	bool iret;			/* an IRET is next, */
 	unsigned long rip;		/* if the vCPU is here */
@@ -73,6 +73,7 @@ struct vmx_nmi {
 	bool exit;			/* vmx_nmi_exit() has, whatever is blocked */
 	bool owned;			/* the last exit was for nothing but NMIs */
 	bool redelivery;		/* the NMI to be injected is not a new one */
+	bool called_off;		/* its delivery has not begun: there was no entry */
 	bool from_l1;			/* it is L1's, and blocks nothing in L2 */
 	bool as_exception;		/* the entry under way has one like that */
 	bool entry_opens;		/* the entry of L2 under way ends L1's blocking */
@@ -189,6 +190,7 @@ bool return_breakpoint_can_fire(struct vcpu_vmx *vmx);
  * iret_search.c, called by soft_vnmi.c; enter only if nmi.next.step is set, exit if
  * nmi.search.iret is
  */
+void iret_search_begin(struct vcpu_vmx *vmx, bool irqs_on);
 bool iret_search_due(struct vcpu_vmx *vmx);
 void iret_search_step(struct vcpu_vmx *vmx);
 void iret_search_enter(struct vcpu_vmx *vmx);

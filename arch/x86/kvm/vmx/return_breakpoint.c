@@ -166,14 +166,16 @@ static void lend(struct vcpu_vmx *vmx, int slot)
  * An exit that goes straight back does not load the guest's debug registers
  * again, and a slot that is not enabled may still be reported as a match.  Also called
  * before an entry, after one that failed: that is no exit, and user space may go on
- * after it.
+ * after it, with breakpoints of its own.
  */
 void return_breakpoint_take_back(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
+	struct kvm_vcpu *vcpu = &vmx->vcpu;
 
-	write_slot(bp->slot, vmx->vcpu.arch.eff_db[bp->slot]);
-	vmcs_writel(GUEST_DR7, vmx->vcpu.arch.dr7);
+	write_slot(bp->slot, vcpu->arch.eff_db[bp->slot]);
+	vmcs_writel(GUEST_DR7, vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP ?
+			       vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7);
 	bp->slot = SLOT_NOT_LENT;
 }
 

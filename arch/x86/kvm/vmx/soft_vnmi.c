@@ -97,9 +97,7 @@ static s64 time_left(struct vmx_nmi *nmi)
 
 static void begin_blocking(struct vcpu_vmx *vmx, bool irqs_on)
 {
-	vmx->nmi.search.steps = 0;
-	vmx->nmi.search.irqs_on = irqs_on;
-	vmx->nmi.search.iret = false;
+	iret_search_begin(vmx, irqs_on);
 	vmx->loaded_vmcs->soft_nmi_blocked = true;
 	vmx->loaded_vmcs->nmi_known_unmasked = false;
 	vmx->nmi.enter = true;
@@ -159,7 +157,7 @@ static void start_timer(struct vmx_nmi *nmi)
 	s64 ns = clamp_t(s64, time_left(nmi), NSEC_PER_MSEC, MAX_TIMER_NS);
 
 	if (!hrtimer_is_queued(&nmi->timer))
-		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL);
+		hrtimer_start(&nmi->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_HARD);
 }
 
 /* An interrupt could be taken here, so no NMI handler is left. */
@@ -265,7 +263,7 @@ void soft_vnmi_enter(struct vcpu_vmx *vmx)
 
 /*
  * Was the exit for nothing but the window of the NMI that waits?  Common code may want
- * it as well, for an interrupt.
+ * it as well, for an interrupt, and user space that has the PIC.
  */
 static bool took_irq_window(struct vcpu_vmx *vmx)
 {
@@ -273,7 +271,7 @@ static bool took_irq_window(struct vcpu_vmx *vmx)
 
 	if (vmx_shared(vmx)->exit_reason.full != EXIT_REASON_INTERRUPT_WINDOW ||
 	    !vcpu->arch.nmi_pending || is_guest_mode(vcpu) || !lapic_in_kernel(vcpu) ||
-	    kvm_cpu_has_injectable_intr(vcpu))
+	    vcpu->run->request_interrupt_window || kvm_cpu_has_injectable_intr(vcpu))
 		return false;
 
 	exec_controls_clearbit(vmx, CPU_BASED_INTR_WINDOW_EXITING);
