@@ -146,15 +146,23 @@ static void look_for_late_nmi(struct fuzz_model *m)
 	m->follow = NULL;
 }
 
+/* Without the monitor trap flag, for soft vNMI any shadow, and STI's with virtual NMIs. */
+static bool shadow_may_end_unseen(struct fuzz_model *m)
+{
+	bool held = path() == VMX_SOFT ? m->shadow != NO_SHADOW :
+		    path() == VMX_VIRTUAL_NMIS && m->shadow == STI_SHADOW;
+
+	return held && !cpu_has_monitor_trap_flag();
+}
+
 /*
- * Soft vNMI sees the end of a shadow by an IRQ window. An instruction that turns IRQs off
- * in its shadow, such as INT3, leaves only a timer: the NMI may come when IRQs are on.
+ * Its end is seen by an IRQ window. An instruction that turns IRQs off in the shadow, such
+ * as INT3, leaves only a timer: the NMI may come at once, when IRQs are on, or anywhere in
+ * between; that is followed no further (fuzz_run_program()).
  */
 static void look_for_shadow_that_ends_unseen(struct fuzz_models *models,
 					     struct fuzz_model *m)
 {
-	if (path() != VMX_SOFT || fuzz_does(SOFT_SHADOW))
-		return;
 	if (irq_window(m)) {
 		m->shadow_unseen = false;
 	} else if (m->held_in_shadow && !m->shadow) {
@@ -164,9 +172,10 @@ static void look_for_shadow_that_ends_unseen(struct fuzz_models *models,
 		}
 		m->held_in_shadow = false;
 		models->model[models->nr] = *m;
+		models->model[models->nr].by_timer = true;
 		models->model[models->nr++].shadow_unseen = true;
 	}
-	m->held_in_shadow = m->shadow && m->pending && m->masked == NO;
+	m->held_in_shadow = shadow_may_end_unseen(m) && m->pending && m->masked == NO;
 }
 
 static bool nmi_is_due(struct fuzz_models *models, struct fuzz_model *m)
@@ -230,7 +239,7 @@ bool fuzz_take_events(struct fuzz_models *models, struct fuzz_model *m)
 static void leave_stop(struct fuzz_model *m)
 {
 	m->nr_events = 0;
-	m->shadow_unseen = false;
+	m->shadow_unseen = m->by_timer = false;
 	if (m->at == AT_SMM) {
 		m->in_smm = false;
 		m->masked = m->smm_masked;
@@ -319,7 +328,7 @@ static void restart(struct fuzz_model *m)
 	m->masked = NO;
 	m->pending = 0;
 	m->watching = m->irq = m->in_service = m->init = m->halted = false;
-	m->held_in_shadow = m->shadow_unseen = false;
+	m->held_in_shadow = m->shadow_unseen = m->by_timer = false;
 }
 
 /* The machine that INIT has stopped goes to the start of the program. */

@@ -200,8 +200,8 @@ struct fuzz_model {
 	const struct fuzz_seen *follow;	/* an NMI comes where it did there */
 	uint64_t trap;			/* causes of a #DB that is due, as in DR6 */
 
-	/* Soft vNMI: a shadow holds an NMI back; nobody has seen its end. */
-	bool held_in_shadow, shadow_unseen;
+	/* A shadow holds an NMI back; nobody has seen its end, but a timer. */
+	bool held_in_shadow, shadow_unseen, by_timer;
 
 	/* Soft vNMI: the return address is watched. */
 	bool watching;

@@ -127,12 +127,12 @@ void require_blocking_cleared_at_entry(void);
 /* --- emulated machines --------------------------------------------------- */
 
 /*
- * The machine that runs this is emulated by QEMU without KVM, whose SVM differs
- * from a CPU's in places. A case that meets one of them says which.
+ * The machine that runs this is emulated by QEMU without KVM, whose CPU differs
+ * from the manual's in places. A case that meets one of them says which.
  */
 bool on_qemu_tcg(void);
 
-/* The same with the SVM of "make strict-cpu", which is the manual's. */
+/* The one of "make strict-cpu", which has none of these. */
 bool on_strict_cpu(void);
 
 /* Time is there what is executed, and figures repeat. */
@@ -272,7 +272,7 @@ void put_in_shadow(struct kvm_vcpu *vcpu, uint8_t shadow);
 
 /*
  * Have KVM emulate instructions with a prefix, UD2 and "kvm", or no longer. Returns
- * what it did before; -1 if this kvm.ko cannot.
+ * what it did before; -1 if this kvm.ko cannot. run_cases() puts back what there was.
  */
 int force_emulation(int value);
 
@@ -297,6 +297,9 @@ void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 void run_over_halt_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 		      const char *file, int line);
 #define run_over_halt(vcpu, stage) run_over_halt_at(vcpu, stage, #stage, __FILE__, __LINE__)
+
+/* To STAGE_HANDLER_END: an NMI at STAGE_READY, and one in its handler. */
+void run_to_handlers_end(struct kvm_vcpu *vcpu);
 
 /* From STAGE_READY to STAGE_END: an NMI at the first, perhaps one in its handler. */
 void run_through_handler(struct kvm_vcpu *vcpu, bool second_nmi);
@@ -331,12 +334,19 @@ uint64_t vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 uint64_t exits_of(struct kvm_vcpu *vcpu);
 
 /*
- * The module's trace events in between; of the last one of a name ("kvm_nmi_inject: ")
- * the text from there on, "" if there is none, and how many there were. Skips where
- * there is no tracing.
+ * The module's trace events in between, with KVM's entries and exits; of the last one of
+ * a name ("kvm_nmi_inject: ") the text from there on, "" if there is none, and how many
+ * there were. trace_find() stops recording as well, but more may be looked for. Skips
+ * where there is no tracing.
  */
 void trace_begin(void);
+/* KVM's exits that the filter lets through, and nothing else, instead. */
+void trace_exits(const char *filter);
+unsigned int trace_find(const char *event, char *text, size_t size);
 unsigned int trace_end(const char *event, char *text, size_t size);
+
+/* What a case has left that did not get to its trace_end(). */
+void trace_discard(pid_t pid);
 
 /* To a file by which the kernel is told something. */
 void write_file(const char *path, const char *text);

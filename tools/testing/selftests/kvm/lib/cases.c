@@ -20,6 +20,8 @@
 
 static unsigned int nr_checks;
 static bool expect_wrong;
+static int emulation;		/* of instructions with the prefix, before the cases */
+static volatile pid_t case_pid;
 
 bool holds(bool condition)
 {
@@ -101,11 +103,38 @@ void limit_case(unsigned int seconds)
 	alarm(patience(seconds));
 }
 
+static void on_end(void (*handler)(int))
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGPIPE, SIGTERM };
+	struct sigaction act = { .sa_handler = handler };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaction(signals[i], &act, NULL);
+}
+
+/* This machine's KVM is to be left as it was, also by tests that are broken off. */
+static void give_back(void)
+{
+	if (emulation >= 0)
+		force_emulation(emulation);
+	on_end(SIG_DFL);
+}
+
+static void end(int signal)
+{
+	if (case_pid)
+		kill(case_pid, SIGKILL);
+	give_back();
+	raise(signal);
+}
+
 static void __attribute__((noreturn)) child(const struct test_case *c, int out)
 {
 	if (dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0)
 		_exit(KSFT_FAIL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	on_end(SIG_DFL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	limit_case(CASE_SECONDS);
 
@@ -126,7 +155,7 @@ static void relay(int in, char *line, int size)
 		if (line[0])
 			printf("# %s\n", line);
 		next[strcspn(next, "\n")] = 0;
-		strcpy(line, next);
+		memcpy(line, next, strlen(next) + 1);
 	}
 	if (f)
 		fclose(f);
@@ -142,6 +171,7 @@ static void run_case(const struct test_case *c)
 	fflush(stdout);
 	if (pipe(fd) || (pid = fork()) < 0)
 		ksft_exit_fail_msg("no process for a case: %s\n", strerror(errno));
+	case_pid = pid;
 	if (!pid) {
 		close(fd[0]);
 		child(c, fd[1]);
@@ -150,6 +180,11 @@ static void run_case(const struct test_case *c)
 	relay(fd[0], last, sizeof(last));
 	if (waitpid(pid, &status, 0) != pid)
 		ksft_exit_fail_msg("lost a case: %s\n", strerror(errno));
+	case_pid = 0;
+	trace_discard(pid);
+	/* The case may not have got to that itself. */
+	if (emulation >= 0)
+		force_emulation(0);
 
 	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_SKIP) {
 		ksft_test_result_skip("%s: %s\n", c->claim, last);
@@ -200,9 +235,12 @@ int run_cases(const struct test_case *cases, unsigned int nr)
 		ksft_exit_skip("neither kvm_intel nor kvm_amd is loaded\n");
 
 	ksft_set_plan(nr);
+	emulation = force_emulation(0);
+	on_end(end);
 	for (i = 0; i < nr; i++)
 		run_case(&cases[i]);
 
+	give_back();
 	ksft_print_cnts();
 	if (ksft_get_fail_cnt())
 		return KSFT_FAIL;

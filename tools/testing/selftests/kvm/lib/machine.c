@@ -63,10 +63,14 @@ void require_window_with_irqs_off(void)
 /* In the list of what VMX has on this CPU, which the kernel reads from its MSRs. */
 bool cpu_has_monitor_trap_flag(void)
 {
-	FILE *f = fopen("/proc/cpuinfo", "r");
-	bool found = false;
+	static int found = -1;
 	char line[1024];
+	FILE *f;
 
+	if (found >= 0)
+		return found;
+	found = false;
+	f = fopen("/proc/cpuinfo", "r");
 	if (!f)
 		return false;
 	while (!found && fgets(line, sizeof(line), f))
@@ -157,6 +161,8 @@ bool on_qemu_tcg(void)
 {
 	uint32_t max, text[3];
 
+	if (on_strict_cpu())
+		return false;
 	cpuid(0x40000000, &max, &text[0], &text[1], &text[2]);
 	if (!memcmp(text, "TCGTCGTCGTCG", 12))
 		return true;
@@ -324,36 +330,70 @@ uint64_t exits_of(struct kvm_vcpu *vcpu)
 	return vcpu_stat(vcpu, "exits") - vcpu_stat(vcpu, "irq_exits");
 }
 
-/* The module's trace events of one run, in an instance of their own. */
+/* What is traced of one run, in an instance of its own. */
 
 #define TRACEFS		"/sys/kernel/tracing"
 
 static char instance[64];
 
+static void tell_instance(const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", instance, file);
+	write_file(path, text);
+}
+
+static void name_instance(pid_t pid)
+{
+	snprintf(instance, sizeof(instance), TRACEFS "/instances/nmi_test-%d", pid);
+}
+
+void trace_discard(pid_t pid)
+{
+	name_instance(pid);
+	rmdir(instance);
+}
+
+static void make_instance(void)
+{
+	nmis_push_rf();		/* measured in a VM, which is not to be traced */
+	name_instance(getpid());
+	if (mkdir(instance, 0700)) {
+		TEST_ASSERT(errno != EEXIST, "%s is there already", instance);
+		skip("%s: %s", instance, strerror(errno));
+	}
+}
+
+void trace_exits(const char *filter)
+{
+	make_instance();
+	tell_instance("events/kvm/kvm_exit/filter", filter);
+	tell_instance("events/kvm/kvm_exit/enable", "1");
+}
+
 void trace_begin(void)
 {
 	char path[128];
 
-	nmis_push_rf();		/* measured in a VM, which is not to be traced */
-	snprintf(instance, sizeof(instance), TRACEFS "/instances/nmi_test-%d", getpid());
-	if (mkdir(instance, 0700))
-		skip("%s: %s", instance, strerror(errno));
+	make_instance();
 	snprintf(path, sizeof(path), "%s/events/kvm_nmi/enable", instance);
 	if (access(path, F_OK)) {
 		rmdir(instance);
 		skip("this module has no events kvm_nmi");
 	}
 	write_file(path, "1");
+	tell_instance("events/kvm/kvm_entry/enable", "1");
+	tell_instance("events/kvm/kvm_exit/enable", "1");
 }
 
-unsigned int trace_end(const char *event, char *text, size_t size)
+unsigned int trace_find(const char *event, char *text, size_t size)
 {
 	unsigned int nr = 0;
 	char path[128], line[512] = "", *found;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/events/kvm_nmi/enable", instance);
-	write_file(path, "0");
+	tell_instance("tracing_on", "0");
 	snprintf(path, sizeof(path), "%s/trace", instance);
 	f = fopen(path, "r");
 	TEST_ASSERT(f, "%s: %s", path, strerror(errno));
@@ -367,7 +407,14 @@ unsigned int trace_end(const char *event, char *text, size_t size)
 		nr++;
 	}
 	fclose(f);
-	rmdir(instance);
+	return nr;
+}
+
+unsigned int trace_end(const char *event, char *text, size_t size)
+{
+	unsigned int nr = trace_find(event, text, size);
+
+	TEST_ASSERT(!rmdir(instance), "%s: %s", instance, strerror(errno));
 	return nr;
 }
 
@@ -386,15 +433,22 @@ void write_file(const char *path, const char *text)
 
 int force_emulation(int value)
 {
-	FILE *f = fopen("/sys/module/kvm/parameters/force_emulation_prefix", "r+");
+	int fd = open("/sys/module/kvm/parameters/force_emulation_prefix", O_RDWR);
+	char text[16];
 	int before = -1;
+	ssize_t len;
 
-	if (!f)
+	/* No stdio: it is also called by the handler of a signal. */
+	if (fd < 0)
 		return -1;
-	if (fscanf(f, "%d", &before) != 1)
-		before = -1;
-	rewind(f);
-	if (fprintf(f, "%d", value) < 0 || fclose(f))
-		return -1;
+	len = read(fd, text, sizeof(text) - 1);
+	if (len > 0) {
+		/* Once a bool, now 0, 1 or 3. */
+		before = text[0] == 'Y' ? 1 : text[0] == 'N' ? 0 : text[0] - '0';
+		text[0] = '0' + value;
+		if (pwrite(fd, text, 1, 0) != 1)
+			before = -1;
+	}
+	close(fd);
 	return before;
 }

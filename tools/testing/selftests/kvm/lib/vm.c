@@ -246,6 +246,15 @@ void run_to_at(struct kvm_vcpu *vcpu, uint32_t stage, const char *name,
 			got, name, stage);
 }
 
+void run_to_handlers_end(struct kvm_vcpu *vcpu)
+{
+	run_to(vcpu, STAGE_READY);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+}
+
 void run_through_handler(struct kvm_vcpu *vcpu, bool second_nmi)
 {
 	run_to(vcpu, STAGE_READY);

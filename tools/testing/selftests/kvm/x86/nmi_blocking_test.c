@@ -100,11 +100,7 @@ static void exits_do_not_open(void)
 	fresh_page = vm_vaddr_alloc_page(vcpu->vm);
 	sync_global_to_guest(vcpu->vm, fresh_page);
 	sync_global_to_guest(vcpu->vm, flags);
-	run_to(vcpu, STAGE_READY);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER);
-	send_nmi(vcpu);
-	run_to(vcpu, STAGE_HANDLER_END);
+	run_to_handlers_end(vcpu);
 	run_to(vcpu, STAGE_END);
 	check_second(vcpu);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * nmi_cost [-c SAMPLES] [ROW...]: what NMIs cost a guest, in ticks of its TSC and in VM
+ * nmi_cost [-c SAMPLES [-p CPU]] [ROW...]: what NMIs cost a guest, in ticks of its TSC and in VM
  * exits.
  * The first line names all rows, then comes one line for each that is wanted:
  *
@@ -15,8 +15,9 @@
  * ticks are time, and no two samples need be alike: N is then the middle as well.
  *
  * With -c it is for a real CPU: so many samples of each row, on one CPU of the host,
- * but no row longer than a minute, and the first row once more at the end. Of the
- * ticks' distribution a line has the 1st percentile, the median and the 99th:
+ * but no row longer than a minute, and the first row once more at the end. Which CPU, -p
+ * or the last, and on a hybrid CPU its core's type, is a line, "on CPU N, core type 0xN".
+ * Of the ticks' distribution a line has the 1st percentile, the median and the 99th:
  *
  *	cycles NAME samples B p1 N median N p99 N exits M
  *
@@ -41,6 +42,12 @@
 #define SAMPLE_SECONDS	4	/* soft vNMI may take one */
 #define ROW_SECONDS	60	/* with -c */
 #define HALT_TRIES	50
+
+/* SDM vol. 2, CPUID: CPUs with cores of several types, and the type of the one that asks. */
+#define FEATURES_LEAF	7
+#define EDX_HYBRID	(1 << 15)
+#define HYBRID_LEAF	0x1a
+#define CORE_TYPE_SHIFT	24
 
 #define ICR_NMI		"$0x400"	/* to APIC 0, the only one */
 
@@ -462,37 +469,64 @@ static bool wanted(const char *name, char **names)
 	return false;
 }
 
-/* The last CPU that this may run on: the first one has most of the host's own work. */
-static void stay_on_one_cpu(void)
+/* Of the core that this runs on, 0 where all are alike. */
+static uint32_t core_type(void)
 {
+	uint32_t eax, ebx, ecx, edx;
+
+	cpuid(0, &eax, &ebx, &ecx, &edx);
+	if (eax < HYBRID_LEAF)
+		return 0;
+	cpuid(FEATURES_LEAF, &eax, &ebx, &ecx, &edx);
+	if (!(edx & EDX_HYBRID))
+		return 0;
+	cpuid(HYBRID_LEAF, &eax, &ebx, &ecx, &edx);
+	return eax >> CORE_TYPE_SHIFT;
+}
+
+/*
+ * Without one that is wanted it is the last that this may run on: the first one has most of
+ * the host's own work.
+ */
+static void stay_on_one_cpu(int wanted)
+{
+	int cpu = wanted < 0 ? CPU_SETSIZE - 1 : wanted;
 	cpu_set_t cpus;
-	int cpu = CPU_SETSIZE - 1;
 
 	TEST_ASSERT(!sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity: %s",
 		    strerror(errno));
-	while (!CPU_ISSET(cpu, &cpus))
+	while (wanted < 0 && !CPU_ISSET(cpu, &cpus))
 		cpu--;
 	CPU_ZERO(&cpus);
 	CPU_SET(cpu, &cpus);
 	TEST_ASSERT(!sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity: %s",
 		    strerror(errno));
-	printf("on CPU %d\n", cpu);
+	printf("on CPU %d", cpu);
+	if (core_type())
+		printf(", core type 0x%x", core_type());
+	printf("\n");
 }
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: nmi_cost [-c SAMPLES] [ROW...]; SAMPLES: %u to %u\n",
+	fprintf(stderr, "usage: nmi_cost [-c SAMPLES [-p CPU]] [ROW...]; SAMPLES: %u to %u\n",
 		SAMPLES, SERIES);
 	exit(2);
 }
 
 int main(int argc, char **argv)
 {
+	int option, cpu = -1;
 	bool good = true;
-	int option;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((option = getopt(argc, argv, "c:")) != -1) {
+	while ((option = getopt(argc, argv, "c:p:")) != -1) {
+		if (option == 'p') {
+			cpu = atoi(optarg);
+			if (cpu < 0 || cpu >= CPU_SETSIZE)
+				usage();
+			continue;
+		}
 		if (option != 'c')
 			usage();
 		in_cycles = true;
@@ -507,7 +541,7 @@ int main(int argc, char **argv)
 		printf(" %s", row->name);
 	printf("\n");
 	if (in_cycles)
-		stay_on_one_cpu();
+		stay_on_one_cpu(cpu);
 
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++)
 		if (wanted(row->name, argv))

@@ -5,7 +5,7 @@
  *
  * The host reads the file while the guest stops in the handler of an NMI that is
  * known, with another one waiting or not, and when all is over. Each of the four
- * paths has windows and endings of its own.
+ * paths has windows and endings of its own. Two cases are about trace events.
  *
  * A wrong implementation tells of another vCPU, of an NMI that does not wait any more or
  * of a wait that begins anew at each entry; or it dies with a reader whose VM goes away.
@@ -39,9 +39,9 @@ static void on_nmi(struct event_regs *regs)
 
 /* --- the file -------------------------------------------------------------- */
 
-static void file_name(struct kvm_vm *vm, char *path, size_t size)
+static void file_name(int vm_fd, char *path, size_t size)
 {
-	snprintf(path, size, DEBUGFS_KVM "/%d-%d/nmi", getpid(), vm->fd);
+	snprintf(path, size, DEBUGFS_KVM "/%d-%d/nmi", getpid(), vm_fd);
 }
 
 static int open_file(struct kvm_vm *vm)
@@ -49,7 +49,7 @@ static int open_file(struct kvm_vm *vm)
 	char path[64];
 	int fd;
 
-	file_name(vm, path, sizeof(path));
+	file_name(vm->fd, path, sizeof(path));
 	fd = open(path, O_RDONLY);
 	TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
 	return fd;
@@ -234,7 +234,24 @@ static void wait_goes_on(void)
 	usleep(PAUSE_NS / 1000);
 	run_to(vcpu, STAGE_HANDLER_END);
 	after = number_of(vcpu, "waiting_ns");
-	CHECK(after - before >= PAUSE_NS, "%lu ns, then %lu", before, after);
+	CHECK(after >= before + PAUSE_NS, "%lu ns, then %lu", before, after);
+}
+
+/* As before a VM is moved, or by user space that asks and answers alike. */
+static void written_back(void)
+{
+	struct kvm_vcpu *vcpu = run_to_second();
+	uint64_t before = number_of(vcpu, "waiting_ns"), after;
+	struct kvm_vcpu_events events;
+
+	usleep(PAUSE_NS / 1000);
+	vcpu_events_get(vcpu, &events);
+	CHECK_EQ(events.nmi.pending, 1);
+	events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_HANDLER_END);
+	after = number_of(vcpu, "waiting_ns");
+	CHECK(after >= before + PAUSE_NS, "%lu ns, then %lu", before, after);
 }
 
 static void pair(void)
@@ -314,7 +331,7 @@ static void open_file_outlives_vm(void)
 	int fd = open_file(vcpu->vm);
 	char path[64], text[16];
 
-	file_name(vcpu->vm, path, sizeof(path));
+	file_name(vcpu->vm->fd, path, sizeof(path));
 	kvm_vm_free(vcpu->vm);
 	CHECK(access(path, F_OK), "%s is still there", path);
 	CHECK_EQ(read(fd, text, sizeof(text)), -1);
@@ -323,17 +340,18 @@ static void open_file_outlives_vm(void)
 }
 
 static volatile bool stop_reading;
-static char read_path[64];
+static volatile int read_vm_fd;
 
 static void *read_on(void *looks)
 {
-	char text[4096];
+	char path[64], text[4096];
 	ssize_t r;
 	int fd;
 
 	while (!stop_reading) {
 		usleep(1000);
-		fd = open(read_path, O_RDONLY);
+		file_name(read_vm_fd, path, sizeof(path));
+		fd = open(path, O_RDONLY);
 		if (fd < 0)
 			continue;
 		/* Nothing while the VM's vCPU is being made, EIO if the VM has gone since. */
@@ -354,7 +372,7 @@ static void readers_and_dying_vms(void)
 
 	limit_case(4 * NR_VMS);
 	vcpu = run_to_ready(NULL);
-	file_name(vcpu->vm, read_path, sizeof(read_path));
+	read_vm_fd = vcpu->vm->fd;
 	TEST_ASSERT(!pthread_create(&reader, NULL, read_on, &looks), "no thread");
 	for (i = 0; i < NR_VMS; i++) {
 		send_nmi(vcpu);
@@ -362,6 +380,8 @@ static void readers_and_dying_vms(void)
 		CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
 		kvm_vm_free(vcpu->vm);
 		vcpu = run_to_ready(NULL);
+		/* Another one, if the reader has had the file open meanwhile. */
+		read_vm_fd = vcpu->vm->fd;
 	}
 
 	/* The last VM stays until it has been read. */
@@ -394,11 +414,35 @@ static void injection_is_recorded(void)
 	      event, text);
 }
 
+/*
+ * What makes an exit and goes straight back, without the way through common code, is an
+ * exit and an entry all the same: perf kvm stat takes one and the other for a pair.
+ */
+static void exits_have_entries(void)
+{
+	unsigned int exits, entries;
+	struct kvm_vcpu *vcpu;
+	char event[512];
+
+	trace_begin();
+	vcpu = run_to_ready(NULL);
+	send_nmi(vcpu);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_END);
+	exits = trace_find(" kvm_exit: ", event, sizeof(event));
+	entries = trace_end(" kvm_entry: ", event, sizeof(event));
+
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	CHECK_EQ(exits, vcpu_stat(vcpu, "exits"));
+	CHECK_EQ(entries, exits);
+}
+
 static const struct test_case cases[] = {
 	{ "a new vCPU is open, and says by which path NMIs come", fresh },
 	{ "a lone NMI is delivered, and waits for nothing", lone },
 	{ "in a handler NMIs are blocked, and the next one waits", in_handler },
 	{ "its wait goes on from entry to entry", wait_goes_on },
+	{ "and when user space writes back what it has read", written_back },
 	{ "two back to back: the second waits no more, and the third begins to", pair },
 	{ "an NMI that user space takes back does not wait", taken_back },
 	{ "each vCPU has its own line", each_vcpu },
@@ -406,6 +450,8 @@ static const struct test_case cases[] = {
 	{ "VMs come and go under a reader", readers_and_dying_vms },
 	{ "an injection is recorded with the context that it interrupts",
 	  injection_is_recorded },
+	{ "each exit in the trace has an entry, also one that goes straight back",
+	  exits_have_entries },
 };
 
 int main(void)

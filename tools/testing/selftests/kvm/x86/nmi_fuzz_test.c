@@ -44,7 +44,7 @@ static const struct {
 	{ "saved, restored and disturbed", WITH_STATE },
 	{ "with shadows, steps and faults", WITH_STEPS | WITH_SHADOWS | WITH_FAULTS, 25 },
 	{ "with debug registers, a debugger and steps", WITH_DEBUG | WITH_STEPS },
-	{ "with NMIs at any time", WITH_ASYNC | WITH_FAULTS | WITH_IRQS | WITH_HALTS },
+	{ "with NMIs at any time", WITH_ASYNC | WITH_FAULTS | WITH_IRQS | WITH_HALTS, 60 },
 	{ "with SMIs and INIT", WITH_SMM | WITH_INIT },
 	{ "of all sorts", WITH_ALL, 35 },
 };

@@ -227,7 +227,7 @@ static void rf_is_popped(void)
 {
 	struct kvm_vcpu *vcpu;
 
-	if (on_qemu_tcg() && !on_strict_cpu())
+	if (on_qemu_tcg())
 		skip("QEMU TCG loses the RF that an IRET pops which itself runs with RF");
 	breakpoint = (uint64_t)guest_stop_next;
 	/* It holds soft vNMI's own breakpoint back as well. */

@@ -313,10 +313,5 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
-	int emulation = force_emulation(0);
-	int status = run_cases(cases, ARRAY_SIZE(cases));
-
-	if (emulation >= 0)
-		force_emulation(emulation);
-	return status;
+	return run_cases(cases, ARRAY_SIZE(cases));
 }

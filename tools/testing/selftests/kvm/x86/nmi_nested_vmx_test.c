@@ -447,6 +447,29 @@ static struct kvm_vcpu *run_to_entering_handler(uint32_t limit)
 	return vcpu;
 }
 
+/* What KVM refuses never gets to the CPU, and undoes what the entry has prepared. */
+static void l1_injects_in_vain(void)
+{
+	prepare_vmx_l2(l2);
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, INTR_INFO_NMI);
+	vmwrite(GUEST_CR0, vmreadz(GUEST_CR0) & ~X86_CR0_NE);
+	run_vmx_l2();
+	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
+static void refused_injection(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	require_window_with_irqs_off();
+	vcpu = create_vmx_l1(l1_injects_in_vain, 0, stop_in_first_handler);
+	run_to_handlers_end(vcpu);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_vmx_exits(vcpu, 1)[0].reason, FAILED_ENTRY);
+	check_nmis_at_stop(vcpu, 2);
+}
+
 static void failed_entry(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -629,6 +652,8 @@ static const struct test_case cases[] = {
 	  window_of_other_vmcs_before_nmi },
 	{ "an entry that fails in L1's handler leaves L1 blocked until its IRET, and no longer",
 	  failed_entry },
+	{ "an NMI that L1 was to inject by an entry that is refused does not open its own",
+	  refused_injection },
 	{ "an entry of L2 that fails in L1's handler reports no end of blocking",
 	  failed_entry_reports_nothing },
 	{ "an entry of L2 that ends L1's blocking reports it", entry_reports_opening },

@@ -201,12 +201,7 @@ static const struct test_case cases[] = {
 
 int main(void)
 {
-	int emulation = force_emulation(0), status;
-
 	if (!kvm_cpu_has(X86_FEATURE_SVM) || !kvm_cpu_has(FEATURE_VNMI))
 		return skip_all("this KVM offers no vNMI to its guests");
-	status = run_cases(cases, ARRAY_SIZE(cases));
-	if (emulation >= 0)
-		force_emulation(emulation);
-	return status;
+	return run_cases(cases, ARRAY_SIZE(cases));
 }

@@ -20,8 +20,9 @@ enum { STAGE_NMI = STAGE_OWN };
 extern char load[], after_hlt[];
 static uint64_t loaded;
 
-static struct kvm_vcpu *create_without_irqchip(void (*guest)(void),
-					       void (*on_event)(struct event_regs *regs))
+/* With @split the local APIC is in the kernel, and nothing else. */
+static struct kvm_vcpu *create_anew(void (*guest)(void), void (*on_event)(struct event_regs *regs),
+				    bool split)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, on_event);
 	struct kvm_vm *vm = vcpu->vm;
@@ -33,11 +34,20 @@ static struct kvm_vcpu *create_without_irqchip(void (*guest)(void),
 	kvm_vm_release(vm);
 	/* The library makes anew what the VM had. */
 	vm->has_irqchip = false;
-	vcpu = vm_recreate_with_one_vcpu(vm);
+	kvm_vm_restart(vm);
+	if (split)
+		vm_enable_cap(vm, KVM_CAP_SPLIT_IRQCHIP, 24);
+	vcpu = vm_vcpu_recreate(vm, 0);
 	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
 	vcpu_sregs_set(vcpu, &sregs);
 	vcpu_regs_set(vcpu, &regs);
 	return vcpu;
+}
+
+static struct kvm_vcpu *create_without_irqchip(void (*guest)(void),
+					       void (*on_event)(struct event_regs *regs))
+{
+	return create_anew(guest, on_event, false);
 }
 
 static void on_nmi(struct event_regs *regs)
@@ -51,6 +61,12 @@ static void on_nmi(struct event_regs *regs)
 static void guest_stops(void)
 {
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
+static void guest_stops_irqs_on(void)
+{
+	guest_stop(STAGE_READY, RFLAGS_FIXED | RFLAGS_IF);
 	guest_stage(STAGE_END);
 }
 
@@ -141,11 +157,30 @@ static void nmi_after_hlt(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rip, (uint64_t)after_hlt);
 }
 
+/*
+ * User space that has the PIC asks to be told when the guest can take an interrupt. That
+ * may be the very exit that opens the window of an NMI.
+ */
+static void window_for_pic(void)
+{
+	struct kvm_vcpu *vcpu = create_anew(guest_stops_irqs_on, stop_in_first_handler, true);
+
+	run_to_handlers_end(vcpu);
+	vcpu->run->request_interrupt_window = 1;
+	CHECK_EQ(__vcpu_run(vcpu), 0);
+	CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_IRQ_WINDOW_OPEN);
+	vcpu->run->request_interrupt_window = 0;
+	run_to(vcpu, STAGE_END);
+	check_nmis_at_stop(vcpu, 2);
+}
+
 static const struct test_case cases[] = {
 	{ "without an irqchip a second NMI comes after the first one's IRET", second_waits },
 	{ "after -EFAULT an NMI comes before the instruction is tried again", nmi_before_retry },
 	{ "so it does after the second -EFAULT in a row", nmi_before_third_try },
 	{ "after KVM_EXIT_HLT an NMI comes at the next instruction", nmi_after_hlt },
+	{ "with the PIC in user space an NMI that waits takes no interrupt window from it",
+	  window_for_pic },
 };
 
 int main(void)

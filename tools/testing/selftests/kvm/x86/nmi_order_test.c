@@ -40,11 +40,18 @@ static struct kvm_vcpu *run_to_ready(void (*guest_code)(void))
 	return vcpu;
 }
 
-/* An exception whose delivery was begun, as user space restores it. */
+/*
+ * An exception whose delivery was begun, as user space restores it: its frame is that of a
+ * fault, whether the CPU sets RF itself or leaves that to who injects.
+ */
 static void inject_ud(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_events events;
+	struct kvm_regs regs;
 
+	vcpu_regs_get(vcpu, &regs);
+	regs.rflags |= RFLAGS_RF;
+	vcpu_regs_set(vcpu, &regs);
 	vcpu_events_get(vcpu, &events);
 	events.exception.injected = 1;
 	events.exception.nr = UD_VECTOR;
@@ -60,7 +67,7 @@ static void exception_then_nmi(void)
 	send_nmi(vcpu);
 	run_to(vcpu, STAGE_END);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_6 },
-		     { UD_VECTOR, guest_stop_next });
+		     { UD_VECTOR, guest_stop_next, RFLAGS_RF });
 }
 
 static void nmi_then_irq(void)
@@ -98,7 +105,7 @@ static void all_three(void)
 	run_to(vcpu, STAGE_END);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_6 },
 		     { IRQ_VECTOR, event_entry_6 },
-		     { UD_VECTOR, guest_stop_next });
+		     { UD_VECTOR, guest_stop_next, RFLAGS_RF });
 }
 
 /* Two NMIs and an IRQ: the IRQ is last although the second NMI had to wait. */

@@ -182,7 +182,7 @@ static void int_1_pushes(void)
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
 
-	if (on_qemu_tcg() && !on_strict_cpu())
+	if (on_qemu_tcg())
 		skip("QEMU TCG takes INT1 for an undefined opcode");
 	vcpu = run_shadowed(int_1, RFLAGS_FIXED | RFLAGS_CF, &regs);
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_1 }, { DB_VECTOR, int_1_next });
@@ -307,8 +307,9 @@ PAYLOAD(sysret64, "sysretq", "ud2");
 /* The user's page does not exist: whatever comes first shows what SYSRET loaded. */
 static void sysret(void)
 {
-	bool by_cpu = on_strict_cpu() && nmi_path() == SVM_VNMI;
-	uint64_t vector = on_qemu_tcg() && !by_cpu ? PF_VECTOR : NMI_VECTOR;
+	/* QEMU looks at the TF that SYSRET loads, so nothing traps there. */
+	bool stepped = on_qemu_tcg() || (on_strict_cpu() && nmi_path() != SVM_VNMI);
+	uint64_t vector = stepped ? PF_VECTOR : NMI_VECTOR;
 	struct kvm_sregs sregs;
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
@@ -329,7 +330,6 @@ static void sysret(void)
 	regs.r11 = USER_FLAGS;
 	run_insn(vcpu, &regs);
 
-	/* QEMU TCG looks at the TF that SYSRET loads, so nothing traps there. */
 	if (vector == NMI_VECTOR)
 		CHECK_EVENTS(vcpu, { NMI_VECTOR, (char *)NO_PAGE });
 	else

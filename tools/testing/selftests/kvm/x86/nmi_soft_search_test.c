@@ -2,7 +2,8 @@
 /*
  * Soft vNMI steps through a handler in search of its IRET, by the monitor trap flag, while
  * an NMI waits whose time neither the IRQ window nor the return breakpoint can tell: at
- * once where it knows that, and else when the NMI has waited for a millisecond. When an IRET has been stepped over NMIs are open, wherever it went.
+ * once where it knows that, and else when the NMI has waited for a millisecond. When an
+ * IRET has been stepped over NMIs are open, wherever it went.
  *
  * A wrong implementation takes something else for the IRET, or is late or early by an
  * instruction; it loses a trap of the guest's, or lets it see a step; it goes on for ever,
@@ -111,7 +112,6 @@ static struct kvm_vcpu *run_handler(void (*handler)(struct event_regs *), unsign
 {
 	struct kvm_vcpu *vcpu = create_vm(guest, handler);
 
-	require_search();
 	require_exact();
 	sync_global_to_guest(vcpu->vm, loops);
 	run_to(vcpu, STAGE_READY);
@@ -129,8 +129,10 @@ static struct kvm_vcpu *run_handler(void (*handler)(struct event_regs *), unsign
 
 static void found_elsewhere(void)
 {
-	struct kvm_vcpu *vcpu = run_handler(on_nmi_elsewhere, LATER_US);
+	struct kvm_vcpu *vcpu;
 
+	require_search();
+	vcpu = run_handler(on_nmi_elsewhere, LATER_US);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)elsewhere);
@@ -140,8 +142,10 @@ static void found_elsewhere(void)
 /* An NMI that has just begun to wait is no reason to step through a handler. */
 static void not_at_once(void)
 {
-	struct kvm_vcpu *vcpu = run_handler(on_nmi_elsewhere, 0);
+	struct kvm_vcpu *vcpu;
 
+	require_search();
+	vcpu = run_handler(on_nmi_elsewhere, 0);
 	run_to(vcpu, STAGE_END);
 	check_came_in_irq_window(vcpu);
 }
@@ -163,23 +167,29 @@ static uint64_t exits_of_handler(uint32_t nr_loops)
 /* Each step is an exit, and their number has an end. */
 static void ends(void)
 {
-	uint64_t exits = exits_of_handler(10000);
+	uint64_t exits;
 
+	require_search();
+	exits = exits_of_handler(10000);
 	printf("%lu exits, %lu ticks a step\n", exits, took / soft_steps());
 	CHECK(exits >= soft_steps() && exits < soft_steps() + soft_steps() / 4,
 	      "%lu exits, %u steps", exits, soft_steps());
 }
 
+/* A handler keeps the limit with which it has begun. */
 static void turned_off(void)
 {
-	struct kvm_vcpu *vcpu = run_handler(on_nmi_elsewhere, LATER_US);
-	uint64_t exits = exits_of(vcpu);
+	struct kvm_vcpu *vcpu;
+	uint64_t exits;
 	char steps[16];
 
+	require_search();
 	snprintf(steps, sizeof(steps), "%u", soft_steps());
 	CHECK_EQ(set_steps("0"), 0);
-	run_to(vcpu, STAGE_END);
+	vcpu = run_handler(on_nmi_elsewhere, LATER_US);
 	CHECK_EQ(set_steps(steps), 0);
+	exits = exits_of(vcpu);
+	run_to(vcpu, STAGE_END);
 	check_came_in_irq_window(vcpu);
 	exits = exits_of(vcpu) - exits;
 	CHECK(exits < 100, "%lu exits", exits);
@@ -203,9 +213,11 @@ static void refused(void)
 /* The trap is due one instruction after the IRET, where the NMI comes first. */
 static void trap_comes_first(void)
 {
-	struct kvm_vcpu *vcpu = run_handler(on_nmi_elsewhere_stepping, LATER_US);
 	const struct event_log *log;
+	struct kvm_vcpu *vcpu;
 
+	require_search();
+	vcpu = run_handler(on_nmi_elsewhere_stepping, LATER_US);
 	run_to(vcpu, STAGE_END);
 	log = read_log(vcpu);
 	CHECK_EQ(log->nr_nmis, 2);
@@ -218,8 +230,10 @@ static void trap_comes_first(void)
 
 static void nested_iret(void)
 {
-	struct kvm_vcpu *vcpu = run_handler(on_nmi_exception, LATER_US);
+	struct kvm_vcpu *vcpu;
 
+	require_search();
+	vcpu = run_handler(on_nmi_exception, LATER_US);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
 	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)after_int3);

@@ -211,8 +211,8 @@ static void debugger_leaves(void)
 
 /* --- a failed entry --------------------------------------------------------- */
 
-/* User space asks for what no CPU enters, mends it, and goes on. */
-static void check_after_failed_entry(uint8_t masked)
+/* User space asks for what no CPU enters, and mends it. */
+static struct kvm_vcpu *fail_an_entry(uint8_t masked)
 {
 	struct kvm_vcpu *vcpu = run_to_handler(true);
 	struct kvm_vcpu_events events;
@@ -227,6 +227,13 @@ static void check_after_failed_entry(uint8_t masked)
 	events.interrupt.shadow = 0;
 	events.nmi.masked = masked;
 	vcpu_events_set(vcpu, &events);
+	return vcpu;
+}
+
+static void check_after_failed_entry(uint8_t masked)
+{
+	struct kvm_vcpu *vcpu = fail_an_entry(masked);
+
 	run_to(vcpu, STAGE_HANDLER_END);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_log(vcpu)->nr, 1);
@@ -241,6 +248,17 @@ static void failed_entry(void)
 static void failed_entry_unmasked(void)
 {
 	check_after_failed_entry(0);
+}
+
+static void failed_entry_then_debugger(void)
+{
+	struct kvm_vcpu *vcpu = fail_an_entry(1);
+
+	set_debug(vcpu, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, guest_open_next);
+	run_to(vcpu, STAGE_HANDLER_END);
+	finish_stage(vcpu);
+	TEST_ASSERT(!__vcpu_run(vcpu), "KVM_RUN");
+	CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_DEBUG);
 }
 
 /* --- another VM ------------------------------------------------------------- */
@@ -335,6 +353,8 @@ static const struct test_case cases[] = {
 	{ "after an entry that failed the guest gets no #DB", failed_entry },
 	{ "after an entry that failed, and user space ends blocking, it gets none either",
 	  failed_entry_unmasked },
+	{ "a breakpoint that user space sets after an entry has failed is hit",
+	  failed_entry_then_debugger },
 	{ "found by the search, or in the IRQ window: a VM restored in the handler", restored_then_opens },
 	{ "found by the search, or after the timeout: the same with IRQs off", restored_then_spins },
 	{ "not found, timeout: a VM restored in a handler that has halted", restored_halted },

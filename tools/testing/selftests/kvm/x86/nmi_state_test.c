@@ -136,6 +136,26 @@ static void injected(void)
 	check_nmis_at_stop(vcpu, 1);
 }
 
+/* What comes in between is not what its delivery has raised: it has not begun. */
+static void injected_and_overtaken(void)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_INJECT_DB };
+	struct kvm_vcpu *vcpu = run_to_ready(stop_in_first_handler);
+
+	finish_stage(vcpu);
+	send_nmi(vcpu);
+	enter_and_give_up(vcpu);
+	vcpu_guest_debug_set(vcpu, &debug);
+	enter_and_give_up(vcpu);
+	run_to(vcpu, STAGE_HANDLER);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_HANDLER_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	CHECK_EQ(read_log(vcpu)->nr, 3);
+}
+
 static void injected_and_pending(void)
 {
 	struct kvm_vcpu *vcpu = run_to_ready(NULL);
@@ -233,6 +253,34 @@ static void untaken_taken_back(void)
 	check_nmis_at_stop(vcpu, 1);
 }
 
+/*
+ * 64-bit code has no BOUND: SVM's VMRUN refuses to inject its trap (APM volume 2, 15.20).
+ * What the entry was made of is what the next one has: on AMD the CPU may have its own copy.
+ */
+static void refused_entry(void)
+{
+	struct kvm_vcpu *vcpu = run_to_ready(NULL);
+	struct kvm_vcpu_events events = events_of(vcpu);
+	struct kvm_sregs sregs;
+
+	finish_stage(vcpu);
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.ds.base = 0x1000;
+	vcpu_sregs_set(vcpu, &sregs);
+	events.exception.injected = 1;
+	events.exception.nr = BR_VECTOR;
+	vcpu_events_set(vcpu, &events);
+	send_nmi(vcpu);
+	TEST_ASSERT(!__vcpu_run(vcpu), "KVM_RUN: %s", strerror(errno));
+	if (vcpu->run->exit_reason != KVM_EXIT_FAIL_ENTRY)
+		skip("this CPU injects any exception");
+	events = events_of(vcpu);
+	events.exception.injected = 0;
+	vcpu_events_set(vcpu, &events);
+	run_to(vcpu, STAGE_END);
+	check_nmis_at_stop(vcpu, 1);
+}
+
 /* As system_reset: registers and events are written, the vCPU is not a new one. */
 static void reset_by_user_space(void)
 {
@@ -275,6 +323,8 @@ static const struct test_case cases[] = {
 	{ "migration in a handler makes no NMI of its own", masked_only },
 	{ "an injected NMI survives migration", injected },
 	{ "an injected and a pending NMI survive migration", injected_and_pending },
+	{ "an NMI whose entry was called off comes, also after an exception of user space's",
+	  injected_and_overtaken },
 	{ "an NMI comes once after entries that were given up", given_up_entry },
 	{ "setting the events just read changes nothing", get_and_set },
 	{ "reset by user space forgets the NMI in service and the one that waits", reset_by_user_space },
@@ -282,6 +332,7 @@ static const struct test_case cases[] = {
 	  injected_and_masked },
 	{ "user space can take a pending NMI back", pending_taken_back },
 	{ "also one that an entry was asked to deliver and did not", untaken_taken_back },
+	{ "an NMI comes once after an entry that the CPU refuses", refused_entry },
 };
 
 int main(void)

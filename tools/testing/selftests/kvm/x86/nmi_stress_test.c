@@ -325,7 +325,7 @@ static void without_watchpoint(void)
 
 static void with_watchpoint(void)
 {
-	if (on_qemu_tcg() && !on_strict_cpu())
+	if (on_qemu_tcg())
 		skip("QEMU TCG aborts at a watchpoint that hits while #DB is intercepted");
 	dr7 = DR7_L0_WRITE;
 	stress();

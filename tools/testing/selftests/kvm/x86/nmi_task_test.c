@@ -121,7 +121,7 @@ static void check_end(struct kvm_vcpu *vcpu)
 /* The exit for a task switch cannot be turned off; this emulator has none. */
 static void require_task_switch_exit(void)
 {
-	if (on_qemu_tcg() && !on_strict_cpu())
+	if (on_qemu_tcg())
 		skip("QEMU TCG switches tasks without the exit that SVM makes of it");
 }
 
