@@ -33,7 +33,8 @@ AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=o
 
 # What most AMD machines in use have: NextRIP, clean bits, no vNMI; and those from Zen 4 on.
 AMD_STRICT = replace(AMD, name='amd-strict', strict=True,
-                     cpu='qemu64,+svm,+npt,+vgif,+nrip-save,+vmcb-clean,model-id=QEMU TCG strict CPU')
+                     cpu='qemu64,+svm,+npt,+vgif,+nrip-save,+vmcb-clean,+flushbyasid,+decodeassists,'
+                         '+v-vmsave-vmload,model-id=QEMU TCG strict CPU')
 AMD_STRICT_VNMI = replace(AMD_STRICT, name='amd-strict-vnmi', cpu=AMD_STRICT.cpu.replace('+vgif', '+vgif,+vnmi'),
                           reads=('vnmi=Y',))
 
@@ -47,4 +48,9 @@ INTEL = Host(
 
 INTEL_SOFT = replace(INTEL, name='intel-soft', params=(*INTEL.params, 'vnmi=0'))
 
-HOSTS = {host.name: host for host in (AMD, AMD_VNMI, AMD_STRICT, AMD_STRICT_VNMI, INTEL, INTEL_SOFT)}
+# A later model, with a page-modification log. No APICv: Bochs 2.7 has no posted interrupts,
+# and 3.0 fails the entry of a VMCS whose descriptor for them is not at the start of a page.
+INTEL_PML = replace(INTEL, name='intel-pml', cpu='corei7_skylake_x', params=(*INTEL.params, 'enable_apicv=0'),
+                    reads=('pml=Y',))
+
+HOSTS = {host.name: host for host in (AMD, AMD_VNMI, AMD_STRICT, AMD_STRICT_VNMI, INTEL, INTEL_SOFT, INTEL_PML)}

@@ -24,18 +24,21 @@ MODULES = ('sd_mod', 'ata_piix')
 READY = 'init: waiting for a payload'
 BOOT_LIMIT = 900            # of Bochs's own time: a kernel for debugging
 DISK_SIZE = 256 << 20
-CMDLINE = ('console=ttyS0,115200 no_timer_check mitigations=off nokaslr tsc=reliable nowatchdog '
-           'random.trust_cpu=on cryptomgr.notests oops=panic')
+IPS = 40_000_000
+# The TSC counts instructions. Later models claim another frequency by CPUID, and a kernel that
+# believes it has timers that fire all the time.
+CMDLINE = (f'console=ttyS0,115200 no_timer_check mitigations=off nokaslr tsc=reliable tsc_early_khz={IPS // 1000} '
+           'nowatchdog random.trust_cpu=on cryptomgr.notests oops=panic')
 
-CONFIG = '''\
+CONFIG = f'''\
 plugin_ctrl: biosdev=1, usb_uhci=1, extfpuirq=1, serial=1, unmapped=1, busmouse=0, iodebug=0, \
 gameport=0, parallel=0, speaker=0
 config_interface: textconfig
 display_library: rfb, options="timeout=0,no_gui_console"
-memory: guest={memory}, host={memory}
+memory: guest={{memory}}, host={{memory}}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
-cpu: model={cpu}, count=1, ips=40000000, reset_on_triple_fault=0
+cpu: model={{cpu}}, count=1, ips={IPS}, reset_on_triple_fault=0
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, path=disk, mode=flat, cylinders=0
 boot: disk

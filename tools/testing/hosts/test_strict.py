@@ -22,9 +22,15 @@ RULES = {'nextrip': 'NextRIP is', 'nextrip-inject': 'returns to NextRIP', 'rubbi
          'vnmi-shadow': 'end of the interrupt shadow|INTn in the shadow',
          'vnmi-inject': 'an NMI that is injected masks|says nothing of the mask',
          'vnmi-abort': 'while V_NMI is delivered|says nothing of the mask',
-         'vnmi-intercept': 'without the NMI intercept', 'vnmi-iret': 'an IRET unmasks'}
+         'vnmi-intercept': 'without the NMI intercept', 'vnmi-iret': 'an IRET unmasks',
+         'decode-assists': "EXITINFO1 has its|15.8.4",
+         'canonical': 'not canonical|whose frame ends there',
+         'event-rf': 'pushes no RF|nor does an NMI',
+         'tlb': 'is kept|leaves those of others',
+         'event-mode': 'no such vector|vector that is|BOUND is to|INTO is to', 'refused': 'VMRUN refuses',
+         'nested-paging': 'paging begins|PAT has a'}
 
-EVENT_RESERVED, FIRST_RUN = 100, 101
+EVENT_RESERVED, FIRST_RUN, FAILED_RUN, TLB_RESERVED = 100, 101, 102, 103
 
 
 def fields():
@@ -96,6 +102,18 @@ class StrictCpu(unittest.TestCase):
         status, _, errors, where = self.violate(0, FIRST_RUN)
         self.assertEqual(status, 125)
         self.assertIn('strict: clean: clean bits 0x1 of a VMCB that has not run yet' + where, errors)
+
+    def test_failed_run(self):
+        """a VMRUN that fails brings nothing up to date: clean bits after it end the machine"""
+        status, _, errors, where = self.violate(0, FAILED_RUN)
+        self.assertEqual(status, 125)
+        self.assertIn('strict: clean: intercept_exceptions is 0x1 and was 0x0, but clean bit 0 is set' + where, errors)
+
+    def test_tlb_reserved(self):
+        """a reserved value of TLB_CONTROL ends the machine"""
+        status, _, errors, where = self.violate(0, TLB_RESERVED)
+        self.assertEqual(status, 125)
+        self.assertIn('strict: tlb: TLB_CONTROL is 0x2, which is reserved' + where, errors)
 
     def test_event_reserved(self):
         """reserved bits in EVENTINJ end the machine"""

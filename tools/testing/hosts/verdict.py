@@ -19,7 +19,7 @@ COMPLAINT = re.compile(STAMP + '(?:' + '|'.join((
     r'general protection fault[,:] ', r'(?:invalid opcode|divide error|double fault|stack segment): ',
     r'unchecked MSR access error: ', r'UBSAN: ', r'refcount_t: ', r'Call Trace:', r'ODEBUG: ',
     r'DEBUG_LOCKS_WARN_ON', r'INFO: trying to register non-static key', r'INFO: lockdep is turned off',
-    r'INFO: task .* blocked for more than', r'rcu: INFO: rcu_\w+ .*stall', r'.*hard LOCKUP',
+    r'INFO: task .* blocked for more than', r'rcu: INFO: rcu_\w+ .*stall', r'(?:NMI )?watchdog: .*hard LOCKUP',
     r'\w+: (?:Unknown symbol|disagrees about version of symbol) ',
     r'Uhhuh\. NMI received for unknown reason',
 )) + ')')

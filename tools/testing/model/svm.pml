@@ -12,7 +12,7 @@
 mtype = { NMI_OPEN, NMI_BLOCKED, NMI_RETIRING };
 
 /* enum latch_event */
-mtype = { LATCH_NMI, LATCH_IRET, LATCH_NOT_NEXT, LATCH_END, LATCH_HANDED_OVER };
+mtype = { LATCH_NMI, LATCH_IRET, LATCH_NOT_NEXT, LATCH_END, LATCH_FORGET };
 
 /* enum nmi_want */
 mtype = { WANT_NOTHING, WANT_VNMI, WANT_STEP };
@@ -94,7 +94,7 @@ inline latch_move(what)
 	:: what == LATCH_NMI -> state = NMI_BLOCKED
 	:: what == LATCH_IRET -> state = NMI_RETIRING
 	:: what == LATCH_NOT_NEXT -> state = (state == NMI_OPEN -> NMI_OPEN : NMI_BLOCKED)
-	:: what == LATCH_END || what == LATCH_HANDED_OVER -> state = NMI_OPEN
+	:: what == LATCH_END || what == LATCH_FORGET -> state = NMI_OPEN
 	fi;
 	intercept_iret = (LATCH_OF_L2 -> intercept_iret : state == NMI_BLOCKED);
 	nmi_want(WANT_NOTHING)

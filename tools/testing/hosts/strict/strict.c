@@ -28,12 +28,26 @@
 /* Offsets in it that QEMU has no name for. */
 #define VMCB_CLEAN		0x0c0
 #define VMCB_NEXT_RIP		0x0c8
+#define VMCB_INSN_BYTES		0x0d0
+#define VMCB_G_PAT		0x668
+
+#define SEGMENT_L		(1u << 9)	/* of its attributes there */
 
 #define V_NMI			(1u << 11)
 #define V_NMI_MASK		(1u << 12)
 #define V_NMI_ENABLE		(1u << 26)
 #define INTERCEPT_NMI		(1ull << (SVM_EXIT_NMI - SVM_EXIT_INTR))
 #define EVENT_RESERVED		0x7ffff000u
+#define MOV_CR			(1ull << 63)
+
+#define MAX_INSN		15
+
+/* TLB_CONTROL, for which QEMU has not all names. */
+#define TLB_FLUSH_ASID		3
+#define TLB_FLUSH_NOT_GLOBAL	7
+
+/* Nested translations that a CPU keeps. */
+#define NR_KEPT			4096
 
 struct field {
 	uint8_t clean;		/* number of the bit that stands for it, 15.15.3 */
@@ -100,10 +114,20 @@ struct copy {
 	uint8_t bytes[VMCB_BYTES];
 };
 
+/* Where a page of a guest is, by a walk of before. */
+struct kept {
+	uint32_t asid;		/* 0: none */
+	int prot;
+	hwaddr guest, host;
+};
+
 static struct cpu {
 	GHashTable *copies;	/* by address */
+	struct kept kept[NR_KEPT];
 	uint64_t vmrun_rip;
+	uint32_t asid;
 	uint64_t rubbish;
+	uint8_t refused[VMCB_BYTES];	/* a VMCB that cannot run, as it is to stay */
 	bool own_vnmi;		/* the NMI in delivery is a V_NMI, not injected */
 } cpus[MAX_CPUS];
 
@@ -150,6 +174,19 @@ static struct cpu *cpu_of(CPUX86State *env)
 	return cpu;
 }
 
+/* Nothing of what it keeps is left. */
+void strict_reset(CPUX86State *env)
+{
+	struct cpu *cpu;
+
+	/* Before it has a number it has nothing to keep. */
+	if (env_cpu(env)->cpu_index < 0)
+		return;
+	cpu = cpu_of(env);
+	memset(cpu->kept, 0, sizeof(cpu->kept));
+	g_hash_table_remove_all(cpu->copies);
+}
+
 static G_NORETURN G_GNUC_PRINTF(3, 4)
 void violation(CPUX86State *env, const char *rule, const char *format, ...)
 {
@@ -177,6 +214,12 @@ static uint64_t rubbish(CPUX86State *env)
 	return cpu->rubbish;
 }
 
+/* A field of the VMCB; one of less than 64 bits is the low part. */
+static uint64_t load(CPUX86State *env, unsigned int offset)
+{
+	return x86_ldq_phys(env_cpu(env), env->vm_vmcb + offset);
+}
+
 static void store(CPUX86State *env, unsigned int offset, uint64_t value)
 {
 	x86_stq_phys(env_cpu(env), env->vm_vmcb + offset, value);
@@ -184,8 +227,7 @@ static void store(CPUX86State *env, unsigned int offset, uint64_t value)
 
 static uint32_t event_inj(CPUX86State *env)
 {
-	return x86_ldl_phys(env_cpu(env),
-			    env->vm_vmcb + offsetof(struct vmcb, control.event_inj));
+	return load(env, offsetof(struct vmcb, control.event_inj));
 }
 
 static void read_vmcb(CPUX86State *env, uint8_t *bytes)
@@ -222,12 +264,12 @@ static void check_clean_bits(CPUX86State *env)
 			    GINT_TO_POINTER(env_cpu(env)->cpu_index + 1));
 	qemu_mutex_unlock(&last_cpu_lock);
 
-	clean = x86_ldl_phys(env_cpu(env), address + VMCB_CLEAN);
+	clean = load(env, VMCB_CLEAN);
 	if (!clean || !holds("clean"))
 		return;
 	copy = g_hash_table_lookup(cpu->copies, &address);
 	if (!copy || before != env_cpu(env)->cpu_index) {
-		if (before < 0)
+		if (before < 0 || before == env_cpu(env)->cpu_index)
 			violation(env, "clean", "clean bits 0x%x of a VMCB that has not run yet",
 				  clean);
 		violation(env, "clean", "clean bits 0x%x of a VMCB that ran on CPU %d last",
@@ -245,6 +287,53 @@ static void check_clean_bits(CPUX86State *env)
 	}
 }
 
+/* 15.16.1: what TLB_CONTROL does not flush the CPU may keep, and does. */
+static void flush_kept(CPUX86State *env)
+{
+	struct cpu *cpu = cpu_of(env);
+	uint8_t control = load(env, offsetof(struct vmcb, control.tlb_ctl));
+
+	cpu->asid = load(env, offsetof(struct vmcb, control.asid));
+	/* Those of nested paging are not among a guest's own that are not global. */
+	if (control == TLB_FLUSH_NOT_GLOBAL || control == TLB_CONTROL_DO_NOTHING)
+		return;
+	if (control != TLB_CONTROL_FLUSH_ALL_ASID && control != TLB_FLUSH_ASID)
+		violation(env, "tlb", "TLB_CONTROL is 0x%x, which is reserved", control);
+	for (int i = 0; i < NR_KEPT; i++) {
+		if (control == TLB_CONTROL_FLUSH_ALL_ASID || cpu->kept[i].asid == cpu->asid)
+			cpu->kept[i].asid = 0;
+	}
+}
+
+static struct kept *kept(CPUX86State *env, hwaddr guest)
+{
+	struct cpu *cpu = cpu_of(env);
+
+	/* Guests have much the same pages: away from those of the next ASID. */
+	return &cpu->kept[((guest >> TARGET_PAGE_BITS) + cpu->asid * 97) % NR_KEPT];
+}
+
+/* The CPU needs the translation of a guest's physical address; false: it has to walk. */
+bool strict_kept(CPUX86State *env, hwaddr guest, int prot, hwaddr *host, int *kept_prot)
+{
+	struct kept *known = kept(env, guest);
+
+	if (known->asid != cpu_of(env)->asid || known->guest != (guest & TARGET_PAGE_MASK) ||
+	    !known->asid || !(known->prot & prot) || !holds("tlb"))
+		return false;
+	*host = known->host | (guest & ~TARGET_PAGE_MASK);
+	*kept_prot = known->prot;
+	return true;
+}
+
+void strict_keep(CPUX86State *env, hwaddr guest, hwaddr host, int prot)
+{
+	*kept(env, guest) = (struct kept) {
+		.asid = cpu_of(env)->asid, .prot = prot,
+		.guest = guest & TARGET_PAGE_MASK, .host = host & TARGET_PAGE_MASK,
+	};
+}
+
 /* VMRUN has its address and has changed nothing yet. */
 void strict_vmrun(CPUX86State *env)
 {
@@ -252,6 +341,7 @@ void strict_vmrun(CPUX86State *env)
 
 	cpu_of(env)->vmrun_rip = env->eip;
 	cpu_of(env)->own_vnmi = false;
+	flush_kept(env);
 	if (has(env, CPUID_SVM_VMCBCLEAN))
 		check_clean_bits(env);
 	/* 15.20: reserved, should be zero. */
@@ -259,15 +349,56 @@ void strict_vmrun(CPUX86State *env)
 		violation(env, "eventinj", "reserved bits in event_inj 0x%x", event);
 }
 
+/* 15.20: a vector that is none of an exception's, or none in the guest's mode. */
+static bool impossible_event(CPUX86State *env)
+{
+	const uint32_t exceptions = 0x000f7dfb;	/* 0, 1, 3 to 8, 10 to 14, 16 to 19 */
+	uint32_t event = event_inj(env);
+	uint8_t vector = event & SVM_EVTINJ_VEC_MASK;
+	uint16_t cs = load(env, offsetof(struct vmcb, save.cs.attrib));
+	uint64_t efer = load(env, offsetof(struct vmcb, save.efer));
+
+	if (!(event & SVM_EVTINJ_VALID) ||
+	    (event & SVM_EVTINJ_TYPE_MASK) != SVM_EVTINJ_TYPE_EXEPT)
+		return false;
+	if (vector >= 32 || !(exceptions & (1u << vector)))
+		return true;
+	/* INTO and BOUND do not exist in 64-bit code. */
+	return (efer & MSR_EFER_LMA) && (cs & SEGMENT_L) &&
+	       (vector == EXCP04_INTO || vector == EXCP05_BOUND);
+}
+
+/* 15.25.3, 15.25.4: the guest's PAT, and where its nested page table is. */
+static bool bad_nested_paging(CPUX86State *env)
+{
+	uint64_t pat = load(env, VMCB_G_PAT);
+
+	if (!(load(env, offsetof(struct vmcb, control.nested_ctl)) & SVM_NPT_ENABLED))
+		return false;
+	if (load(env, offsetof(struct vmcb, control.nested_cr3)) >>
+	    env_archcpu(env)->phys_bits)
+		return true;
+	for (int i = 0; i < 8; i++, pat >>= 8) {
+		uint8_t type = pat;
+
+		if (type > 7 || type == 2 || type == 3)
+			return true;
+	}
+	return false;
+}
+
 /* What makes VMRUN fail beside what QEMU checks itself. */
 void strict_check_vmrun(CPUX86State *env, uintptr_t retaddr)
 {
-	hwaddr address = env->vm_vmcb + offsetof(struct vmcb, control.int_ctl);
-	uint32_t int_ctl = x86_ldl_phys(env_cpu(env), address);
+	uint32_t int_ctl = load(env, offsetof(struct vmcb, control.int_ctl));
 
 	/* 15.21.10 */
 	if (has(env, CPUID_SVM_VNMI) && (int_ctl & V_NMI_ENABLE) &&
 	    !(env->intercept & INTERCEPT_NMI) && holds("vnmi-intercept"))
+		cpu_vmexit(env, SVM_EXIT_ERR, 0, retaddr);
+	if (impossible_event(env) && holds("event-mode"))
+		cpu_vmexit(env, SVM_EXIT_ERR, 0, retaddr);
+	if (bad_nested_paging(env) && holds("nested-paging"))
 		cpu_vmexit(env, SVM_EXIT_ERR, 0, retaddr);
 }
 
@@ -313,47 +444,101 @@ target_ulong strict_return_rip(CPUX86State *env)
 {
 	if (!has(env, CPUID_SVM_NRIPSAVE) || !holds("nextrip-inject"))
 		return env->eip;
-	return x86_ldq_phys(env_cpu(env), env->vm_vmcb + VMCB_NEXT_RIP);
+	return load(env, VMCB_NEXT_RIP);
 }
 
 struct instruction {
 	uint64_t next;
+	uint64_t address;	/* linear, of its operand in memory */
 	uint8_t opcode[2];
-	int bytes;
-	bool modrm;
-	bool wide_address;
-	bool short_address;
+	uint8_t modrm, rex, number;
+	int segment;		/* by a prefix, or -1 */
+	bool short_address, long_address;
 };
+
+/* Linear: only 64-bit code has no base. */
+static uint64_t code_address(CPUX86State *env, uint64_t rip)
+{
+	if (env->hflags & HF_CS64_MASK)
+		return rip;
+	return (uint32_t)(env->segs[R_CS].base + (uint32_t)rip);
+}
 
 static uint8_t fetch(CPUX86State *env, struct instruction *insn)
 {
-	uint64_t address = insn->next++;
-
-	insn->bytes++;
-	if (!(env->hflags & HF_CS64_MASK))
-		return cpu_ldub_code(env, (uint32_t)(env->segs[R_CS].base + (uint32_t)address));
-	return cpu_ldub_code(env, address);
+	return cpu_ldub_code(env, code_address(env, insn->next++));
 }
 
-/* What a ModRM byte has behind it. */
+static int64_t fetch_displacement(CPUX86State *env, struct instruction *insn, int bytes)
+{
+	uint64_t value = 0;
+
+	for (int i = 0; i < bytes; i++)
+		value |= (uint64_t)fetch(env, insn) << (8 * i);
+	return bytes ? sextract64(value, 0, 8 * bytes) : 0;
+}
+
+/* Volume 3, 1.4.2: the operand of 16-bit code; returns the segment that it is in. */
+static int short_operand(CPUX86State *env, struct instruction *insn)
+{
+	static const int8_t registers[8][2] = {
+		{ R_EBX, R_ESI }, { R_EBX, R_EDI }, { R_EBP, R_ESI }, { R_EBP, R_EDI },
+		{ R_ESI, -1 }, { R_EDI, -1 }, { R_EBP, -1 }, { R_EBX, -1 },
+	};
+	int mod = insn->modrm >> 6, rm = insn->modrm & 7;
+	bool absolute = mod == 0 && rm == 6;
+
+	insn->address = fetch_displacement(env, insn, mod == 2 || absolute ? 2 : mod);
+	for (int i = 0; i < 2 && !absolute; i++) {
+		if (registers[rm][i] >= 0)
+			insn->address += env->regs[registers[rm][i]];
+	}
+	insn->address = (uint16_t)insn->address;
+	return !absolute && registers[rm][0] == R_EBP ? R_SS : R_DS;
+}
+
+/* Volume 3, 1.4.3, 1.7.1: the same elsewhere. */
+static int long_operand(CPUX86State *env, struct instruction *insn)
+{
+	int mod = insn->modrm >> 6, base = insn->modrm & 7, index = 4, scale = 0;
+	bool sib = base == 4, none, relative;
+
+	if (sib) {
+		uint8_t byte = fetch(env, insn);
+
+		base = byte & 7;
+		index = (byte >> 3 & 7) | (insn->rex & 2) << 2;
+		scale = byte >> 6;
+	}
+	none = mod == 0 && base == 5;
+	relative = none && !sib && (env->hflags & HF_CS64_MASK);
+	insn->address = fetch_displacement(env, insn, mod == 2 || none ? 4 : mod);
+	if (relative)
+		insn->address += insn->next;
+	else if (!none)
+		insn->address += env->regs[base | (insn->rex & 1) << 3];
+	if (index != 4)
+		insn->address += env->regs[index] << scale;
+	if (!insn->long_address)
+		insn->address = (uint32_t)insn->address;
+	return !none && (base == R_ESP || base == R_EBP) && !(insn->rex & 1) ? R_SS : R_DS;
+}
+
+/* The ModRM byte and what belongs to it. */
 static void fetch_modrm(CPUX86State *env, struct instruction *insn)
 {
-	uint8_t modrm = fetch(env, insn), mod = modrm >> 6, rm = modrm & 7;
-	int displacement = mod == 1 ? 1 : 0;
+	int segment;
 
-	if (mod == 3)
+	insn->modrm = fetch(env, insn);
+	if (insn->modrm >= 0xc0)
 		return;
-	if (insn->short_address) {
-		if (mod == 2 || (mod == 0 && rm == 6))
-			displacement = 2;
-	} else {
-		if (rm == 4)
-			rm = fetch(env, insn) & 7;
-		if (mod == 2 || (mod == 0 && rm == 5))
-			displacement = 4;
-	}
-	while (displacement--)
-		fetch(env, insn);
+	segment = insn->short_address ? short_operand(env, insn) : long_operand(env, insn);
+	if (insn->segment >= 0)
+		segment = insn->segment;
+	if (!(env->hflags & HF_CS64_MASK))
+		insn->address = (uint32_t)(insn->address + env->segs[segment].base);
+	else if (segment == R_FS || segment == R_GS)
+		insn->address += env->segs[segment].base;
 }
 
 /*
@@ -366,17 +551,25 @@ static void decode(CPUX86State *env, struct instruction *insn)
 	bool other_address = false;
 	uint8_t byte;
 
-	*insn = (struct instruction) { .next = env->eip };
+	*insn = (struct instruction) { .next = env->eip, .segment = -1 };
 	for (;;) {
 		byte = fetch(env, insn);
+		if (code64 && (byte & 0xf0) == 0x40) {
+			insn->rex = byte;
+			continue;
+		}
 		if (byte == 0x67)
 			other_address = true;
-		else if (byte != 0x66 && byte != 0xf0 && byte != 0xf2 && byte != 0xf3 &&
-			 (byte & 0xe7) != 0x26 && byte != 0x64 && byte != 0x65 &&
-			 !(code64 && (byte & 0xf0) == 0x40))
+		else if ((byte & 0xe7) == 0x26)
+			insn->segment = code64 ? insn->segment : byte >> 3 & 3;
+		else if (byte == 0x64 || byte == 0x65)
+			insn->segment = byte == 0x64 ? R_FS : R_GS;
+		else if (byte != 0x66 && byte != 0xf0 && byte != 0xf2 && byte != 0xf3)
 			break;
+		insn->rex = 0;		/* one that is not the last prefix is none */
 	}
 	insn->short_address = !code64 && code32 == other_address;
+	insn->long_address = code64 && !other_address;
 	insn->opcode[0] = byte;
 	switch (byte) {
 	case 0x0f:
@@ -386,7 +579,7 @@ static void decode(CPUX86State *env, struct instruction *insn)
 			fetch_modrm(env, insn);
 			return;
 		case 0x20 ... 0x23:			/* MOV CR, MOV DR: always of a register */
-			fetch(env, insn);
+			insn->modrm = fetch(env, insn);
 			return;
 		case 0x06: case 0x08: case 0x09:	/* CLTS, INVD, WBINVD */
 		case 0x30 ... 0x33:			/* WRMSR, RDTSC, RDMSR, RDPMC */
@@ -395,7 +588,7 @@ static void decode(CPUX86State *env, struct instruction *insn)
 		}
 		break;
 	case 0xcd: case 0xe4 ... 0xe7:			/* INT, IN, OUT with a number */
-		fetch(env, insn);
+		insn->number = fetch(env, insn);
 		return;
 	case 0x6c ... 0x6f:				/* INS, OUTS */
 	case 0x90:					/* PAUSE */
@@ -407,14 +600,6 @@ static void decode(CPUX86State *env, struct instruction *insn)
 	violation(env, "emulator",
 		  "cannot tell how long the instruction %02x %02x at 0x%" PRIx64 " is",
 		  insn->opcode[0], insn->opcode[1], (uint64_t)env->eip);
-}
-
-static uint64_t next_rip(CPUX86State *env)
-{
-	struct instruction insn;
-
-	decode(env, &insn);
-	return env->hflags & HF_CS64_MASK ? insn.next : (uint32_t)insn.next;
 }
 
 /*
@@ -457,17 +642,109 @@ static bool has_info_2(uint64_t code)
 	       code == SVM_EXIT_TASK_SWITCH || code == SVM_EXIT_NPF;
 }
 
+/* 15.8.1 to 15.8.3: what is known of the instruction; false: nothing is promised. */
+static bool decode_assist(uint64_t code, const struct instruction *insn, uint64_t *info)
+{
+	bool mov = insn->opcode[0] == 0x0f && (insn->opcode[1] & 0xfc) == 0x20;
+	int gpr = (insn->modrm & 7) | (insn->rex & 1) << 3;
+
+	switch (code) {
+	case SVM_EXIT_READ_CR0 ... SVM_EXIT_WRITE_CR0 + 15:
+	case SVM_EXIT_CR0_SEL_WRITE:
+		/* CLTS, LMSW and SMSW do it as well. */
+		*info = mov ? MOV_CR | gpr : 0;
+		return true;
+	case SVM_EXIT_READ_DR0 ... SVM_EXIT_WRITE_DR7 + 8:
+		*info = gpr;
+		return true;
+	case SVM_EXIT_SWINT:
+		*info = insn->number;
+		return true;
+	case SVM_EXIT_INVLPG:
+		*info = insn->address;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * 15.8.4: 15 bytes from RIP on, or as many as can be had, where a data access has
+ * failed; none where it was the instruction that could not be fetched, nor at any other
+ * exit.
+ */
+static void store_insn_bytes(CPUX86State *env, uint64_t code)
+{
+	uint64_t info_1 = load(env, offsetof(struct vmcb, control.exit_info_1));
+	uint64_t failed = load(env, offsetof(struct vmcb, control.exit_info_2));
+	uint64_t address = code_address(env, env->eip);
+	uint8_t bytes[1 + MAX_INSN] = { 0 };
+	int error_code = env->error_code;
+	bool of_data = false;
+	uint8_t *host;
+
+	if (code == SVM_EXIT_NPF)
+		of_data = !(info_1 & PG_ERROR_I_D_MASK);
+	else if (code == SVM_EXIT_EXCP_BASE + EXCP0E_PAGE)
+		of_data = failed - address >= MAX_INSN;
+
+	while (of_data && bytes[0] < MAX_INSN) {
+		uint64_t next = address + bytes[0];
+		int length = MIN(MAX_INSN - bytes[0], -(next | TARGET_PAGE_MASK));
+
+		if (probe_access_flags(env, next, 1, MMU_INST_FETCH,
+				       cpu_mmu_index(env_cpu(env), true), true, (void **)&host,
+				       0) & (TLB_INVALID_MASK | TLB_MMIO))
+			break;
+		memcpy(bytes + 1 + bytes[0], host, length);
+		bytes[0] += length;
+	}
+	env->error_code = error_code;
+	address_space_write(env_cpu(env)->as, env->vm_vmcb + VMCB_INSN_BYTES,
+			    MEMTXATTRS_UNSPECIFIED, bytes, sizeof(bytes));
+}
+
 /* A #VMEXIT begins: RIP is that of the guest, and the reason is in the VMCB. */
 void strict_vmexit(CPUX86State *env, uint64_t code)
 {
-	if (has(env, CPUID_SVM_NRIPSAVE) && holds("nextrip"))
-		store(env, VMCB_NEXT_RIP, is_instruction(code) ? next_rip(env) : 0);
+	struct instruction insn = { 0 };
+	bool decoded = false, assisted = false;
+	uint64_t info;
+
+	if (is_instruction(code) &&
+	    has(env, CPUID_SVM_NRIPSAVE | CPUID_SVM_DECODEASSIST)) {
+		decode(env, &insn);
+		decoded = true;
+	}
+	if (has(env, CPUID_SVM_NRIPSAVE) && holds("nextrip")) {
+		if (!(env->hflags & HF_CS64_MASK))
+			insn.next = (uint32_t)insn.next;
+		store(env, VMCB_NEXT_RIP, decoded ? insn.next : 0);
+	}
+	if (has(env, CPUID_SVM_DECODEASSIST) && holds("decode-assists")) {
+		assisted = decoded && decode_assist(code, &insn, &info);
+		if (assisted)
+			store(env, offsetof(struct vmcb, control.exit_info_1), info);
+		store_insn_bytes(env, code);
+	}
+	if (code == (uint64_t)SVM_EXIT_ERR)
+		read_vmcb(env, cpu_of(env)->refused);
 	if (!holds("rubbish"))
 		return;
-	if (!has_info_1(code))
+	if (!has_info_1(code) && !assisted)
 		store(env, offsetof(struct vmcb, control.exit_info_1), rubbish(env));
 	if (!has_info_2(code))
 		store(env, offsetof(struct vmcb, control.exit_info_2), rubbish(env));
+}
+
+static bool has_failed(CPUX86State *env)
+{
+	return load(env, offsetof(struct vmcb, control.exit_code)) == SVM_EXIT_ERR;
+}
+
+static void put_back(CPUX86State *env, unsigned int begin, unsigned int end)
+{
+	address_space_write(env_cpu(env)->as, env->vm_vmcb + begin, MEMTXATTRS_UNSPECIFIED,
+			    cpu_of(env)->refused + begin, end - begin);
 }
 
 /* Next the guest's state goes into the VMCB. */
@@ -497,8 +774,15 @@ void strict_after_vmexit(CPUX86State *env)
 	struct copy *copy;
 	uint32_t info;
 
+	/* 15.20: of a VMCB that cannot run nothing is loaded, so that nothing is saved. */
+	if (has_failed(env) && holds("refused")) {
+		put_back(env, offsetof(struct vmcb, control.int_ctl),
+			 offsetof(struct vmcb, control.exit_code));
+		put_back(env, offsetof(struct vmcb, save), VMCB_BYTES);
+		x86_stl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info), 0);
+	}
 	/* 15.7.2: without its bit V the field says nothing, nor has the other without EV. */
-	info = x86_ldl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info));
+	info = load(env, offsetof(struct vmcb, control.exit_int_info));
 	if (holds("rubbish") && !(info & SVM_EXITINTINFO_VALID)) {
 		info = rubbish(env) & ~SVM_EXITINTINFO_VALID;
 		x86_stl_phys(cs, address + offsetof(struct vmcb, control.exit_int_info), info);
@@ -513,7 +797,8 @@ void strict_after_vmexit(CPUX86State *env)
 	cs->watchpoint_hit = NULL;
 	cs->interrupt_request &= ~CPU_INTERRUPT_DEBUG;
 
-	if (!has(env, CPUID_SVM_VMCBCLEAN))
+	/* A VMRUN that fails has not brought the copy up to date. */
+	if (!has(env, CPUID_SVM_VMCBCLEAN) || has_failed(env))
 		return;
 	copy = g_hash_table_lookup(cpu->copies, &address);
 	if (!copy) {
@@ -539,6 +824,15 @@ uint32_t strict_event_type(CPUX86State *env, int vector, int is_int, int is_hw)
 		return SVM_EVTINJ_TYPE_SOFT;
 	decode(env, &insn);
 	return insn.opcode[0] == 0xcd ? SVM_EVTINJ_TYPE_SOFT : SVM_EVTINJ_TYPE_EXEPT;
+}
+
+/*
+ * 8.3.2, 8.9: the frame of a fault has RF, that of an interrupt has the RF that there
+ * was. 15.20: what is injected is as if it had come by itself.
+ */
+bool strict_sets_rf(int vector, int is_hw)
+{
+	return !holds("event-rf") || (!is_hw && vector != EXCP02_NMI);
 }
 
 /* 15.12.4, 15.12.5: INT3 and INTO are intercepted as exceptions, INTn by its own. */
@@ -567,8 +861,8 @@ void strict_check_task_switch(CPUX86State *env, int selector, bool iret, bool ju
 	cpu_restore_state(env_cpu(env), retaddr);
 	event = event_inj(env);
 	if ((event & SVM_EVTINJ_VALID) && (event & SVM_EVTINJ_VALID_ERR))
-		info = 1ull << 44 | x86_ldl_phys(env_cpu(env), env->vm_vmcb +
-						 offsetof(struct vmcb, control.event_inj_err));
+		info = 1ull << 44 | (uint32_t)load(env, offsetof(struct vmcb,
+								  control.event_inj_err));
 	if (iret)
 		info |= 1ull << 36;
 	if (jump)
@@ -577,6 +871,37 @@ void strict_check_task_switch(CPUX86State *env, int selector, bool iret, bool ju
 		info |= 1ull << 48;
 	store(env, offsetof(struct vmcb, control.exit_info_2), info);
 	cpu_vmexit(env, SVM_EXIT_TASK_SWITCH, selector & 0xffff, 0);
+}
+
+static bool is_canonical(CPUX86State *env, uint64_t address)
+{
+	int bits = env->cr[4] & CR4_LA57_MASK ? 57 : 48;
+
+	return sextract64(address, 0, bits) == (int64_t)address;
+}
+
+/* 8.2.13: an IRETQ takes #SS before anything else of its frame. */
+void strict_check_frame(CPUX86State *env, target_ulong sp, bool iret, uintptr_t retaddr)
+{
+	if (iret && holds("canonical") &&
+	    !(is_canonical(env, sp) && is_canonical(env, sp + 5 * 8 - 1)))
+		raise_exception_err_ra(env, EXCP0C_STACK, 0, retaddr);
+}
+
+/* 8.2.14: a return to 64-bit code takes #GP while nothing has changed yet. */
+void strict_check_target(CPUX86State *env, target_ulong rip, uint32_t flags,
+			 uintptr_t retaddr)
+{
+	if ((env->hflags & HF_LMA_MASK) && (flags & DESC_L_MASK) &&
+	    !is_canonical(env, rip) && holds("canonical"))
+		raise_exception_err_ra(env, EXCP0D_GPF, 0, retaddr);
+}
+
+/* 8.1.5: an interrupt shadow is one for NMIs, too: that of MOV SS, and may be of STI. */
+bool strict_blocks_nmi(CPUX86State *env)
+{
+	return (env->hflags2 & HF2_NMI_MASK) ||
+	       ((env->hflags & HF_INHIBIT_IRQ_MASK) && holds("nmi-shadow"));
 }
 
 /* 15.21.10: a V_NMI waits for GIF (the caller's matter), the mask and the shadow. */

@@ -51,9 +51,12 @@ next_\name:
 	insn	mov_cr0, mov %rax, %cr0
 	insn	mov_cr8, mov %rax, %cr8
 	insn	mov_dr7, mov %dr7, %r9
+	insn	clts, clts
+	insn	lmsw, lmsw %cx
 	insn	lgdt, lgdt 0x12345678(%rax, %rbx, 4)
 	insn	invlpg, invlpg 8(%r12)
 	insn	invlpg_rip, invlpg handlers(%rip)
+	insn	invlpg_sib, invlpg 0x12345678(%rsp, %rax, 4)
 	insn	rdmsr, rdmsr
 	insn	in_number, in $0x80, %al
 	insn	outsb, rep outsb
@@ -80,6 +83,21 @@ guest_push:
 	int	$0x40
 after_push:
 	vmmcall
+
+/* What ends a shadow of STI, if there is one, is an exit; and where a SYSCALL leads. */
+	.globl	guest_sti, guest_syscall, after_syscall
+guest_sti:
+	sti
+	vmmcall
+guest_syscall:
+	syscall
+after_syscall:
+	vmmcall
+
+/* Memory that a guest reads, and what VMSAVE writes. */
+	insn	read, mov (%rax), %rcx
+	insn	read_eax, mov (%rax), %eax
+	insn	vmsave, vmsave %rax
 
 	.globl	guest_nmi, guest_shadow, after_shadow, guest_iret, guest_iret_fault
 /* Where an NMI is to come at once. */
