@@ -38,6 +38,7 @@ class Place:
         self.name = name
         self.counts = Counter()
         self.results = []
+        self.took = {}      # programs, if they tell
         self.start = time.monotonic(), cpu_seconds()
 
     def add(self, result):
@@ -53,7 +54,9 @@ class Place:
         return self
 
     def summary(self):
-        return f"{self.name}: {totals(self.counts)} in {self.seconds:.0f} s, {self.cpu:.0f} s of CPU time"
+        took = ", ".join(f"{test} {time}" for test, time in self.took.items())
+        return f"{self.name}: {totals(self.counts)} in {self.seconds:.0f} s, {self.cpu:.0f} s of CPU time" + \
+            (f" ({took})" if took else "")
 
 
 def cpu_seconds():
@@ -67,7 +70,7 @@ def totals(counts):
 
 
 def run_selftests(place, command, judge=lambda result: result):
-    """Run the selftests of a host; a host that fails is one failed test."""
+    """Run the selftests of a host; a host that fails is one failed test. Returns what it has said."""
     tap = Tap()
     failures = 0
     # The reader outside: it reads until the command ends, also if that is told to.
@@ -84,3 +87,5 @@ def run_selftests(place, command, judge=lambda result: result):
                          tuple(tap.comments[-20:] + said)))
     if not place.counts["passed"]:
         place.add(Result("failed", "", "no test passed"))
+    place.took = {test: time for test, time in tap.ended.items() if time}
+    return tap

@@ -31,12 +31,16 @@ class Tap:
         self.test = ""
         self.comments = []
         self.log = []
+        self.ended = {}     # the programs that came to their end: how long that took, if it is told
 
     def line(self, text):
         text = text.rstrip("\r\n")
         program = re.fullmatch(r"# (\w+_test)", text)
         case = re.fullmatch(r"(not )?ok\b(?: (\d+))?(?: -)?(?: (# SKIP))? ?(.*)", text)
         whole = re.fullmatch(r"1\.\.0 # SKIP (.*)", text)
+        ended = re.fullmatch(r"# (\w+_test): status \d+(?: after (.*))?", text)
+        if ended:
+            self.ended[ended.group(1)] = ended.group(2)
         if program:
             self.test, self.comments, self.log = program.group(1), [], []
         elif whole:

@@ -5,15 +5,20 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 from pathlib import Path
 
 TESTING = Path(__file__).resolve().parents[1]
+sys.path.append(str(TESTING / "harness"))
+
+import suite
 
 # Without what was asked of the check that runs this.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PARTS", "LONG", "AGAIN")}
+ASKED = "PARTS", "LONG", "AGAIN", "UNTIL"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ASKED}
 
 GOOD = """\
 # nmi_some_test
@@ -108,6 +113,7 @@ class Check(unittest.TestCase):
         for name, record in ("first", first), ("second", second):
             (self.testing / name).write_text(record)
         run.write_text(f"#!/bin/sh\ncd {self.testing}\n[ ! -e seen ] || cp second first\ntouch seen\n"
+                       'echo "$@" >asked\n'
                        "cat first\n! grep -q '^not ok' first\n")
         run.chmod(0o755)
         (self.testing / "seen").unlink(missing_ok=True)
@@ -132,9 +138,39 @@ class Check(unittest.TestCase):
                 if told:
                     self.assertEqual(lines[told[0]:told[0] + 3], unsteady)
 
+    def test_again_only(self):
+        """what is tried again is the program that failed, the place as a whole where it was none of them"""
+        (self.testing / "selftests/kvm/x86/nmi_other_test.c").touch()
+        crashed = GOOD.replace("# nmi_some_test", "# some").replace("ok 1", "not ok 1")
+        for first, programs in (BAD, ["nmi_some_test"]), (crashed, ["nmi_other_test", "nmi_some_test"]):
+            with self.subTest(programs=programs):
+                self.run_twice(first, GOOD, AGAIN="1")
+                asked = (self.testing / "asked").read_text()
+                self.assertIn(f"run-tests {suite.TEST_LIMIT}{' '.join(programs)};", asked)
+
     def test_not_again(self):
         """unasked, nothing is tried a second time"""
         self.assertEqual(self.run_twice(BAD, GOOD)[0], 1)
+
+    def test_until(self):
+        """after a time that was set no place is begun; each that is left out is told, and no failure"""
+        self.write("hosts/run", f"#!/bin/sh\ncat <<'EOF'\n{GOOD}EOF\nsleep 4\n", 0o755)
+        for seconds, passed in (-1, 0), (3, 2):
+            with self.subTest(seconds):
+                done = subprocess.run([self.testing / "harness/check"], text=True, capture_output=True,
+                                      env=ENVIRONMENT | {"HOSTS": "amd intel intel-soft",
+                                                         "UNTIL": str(int(time.time()) + seconds)})
+                lines = done.stdout.splitlines()
+                left = [line for line in lines if line.startswith("skip ") and ": left out: there was no time" in line]
+                self.assertEqual(len(left), 3 - passed)
+                self.assertEqual((done.returncode, lines[-1]), (0, f"{passed} passed, 0 failed, 3 skipped"))
+
+    def test_until_is_no_time(self):
+        """a time that is none is refused"""
+        done = subprocess.run([self.testing / "harness/check"], text=True, capture_output=True,
+                              env=ENVIRONMENT | {"HOSTS": "amd", "UNTIL": "soon"})
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"\Acheck: UNTIL is soon: .*\n\Z")
 
     def test_crashed(self):
         """a host that crashes after good tests has failed, with the reason"""
@@ -143,6 +179,43 @@ class Check(unittest.TestCase):
         self.assertIn("    run: amd: the kernel crashed", lines)
         self.assertEqual(lines[-1], "1 passed, 1 failed, 1 skipped")
         self.assertEqual(status, 1)
+
+    CLIENTS_DIED = """\
+# backtrace_test
+TAP version 13
+not ok 1 what comes next can be set up
+1..1
+# backtrace_test: status 1 after 9 s
+# monitor_test
+TAP version 13
+ok 1 an NMI comes
+"""
+
+    def clients(self, record, status):
+        """Lines of a check of the clients that say RECORD, and what was asked of them last."""
+        self.write("clients/run", f'#!/bin/sh\necho "$*" >{self.testing}/asked\ncat {self.testing}/said\n'
+                   f"exit {status}\n", 0o755)
+        self.write("said", record)
+        done = subprocess.run([self.testing / "harness/check"], text=True, capture_output=True,
+                              env=ENVIRONMENT | {"HOSTS": "amd", "PARTS": "clients", "AGAIN": "1"})
+        self.assertEqual(done.returncode, 1)
+        return done.stdout.splitlines(), (self.testing / "asked").read_text().split()
+
+    def test_clients_died(self):
+        """a test of the clients that did not come to its end has failed, and so have those behind it: they run again"""
+        lines, asked = self.clients(self.CLIENTS_DIED, 137)
+        self.assertIn("not ok clients monitor_test: it runs to its end", lines)
+        self.assertIn("not ok clients crash_test: it runs to its end", lines)
+        self.assertNotIn("not ok clients backtrace_test: it runs to its end", lines)
+        self.assertLess({"backtrace_test", "monitor_test", "crash_test"}, set(asked))
+        self.assertRegex(lines[-2], r"^clients: 1 passed, \d failed, .* \(backtrace_test 9 s\)$")
+
+    def test_clients_host_died(self):
+        """where the clients' host itself has failed that is one failure, and all of them run again"""
+        lines, asked = self.clients(self.CLIENTS_DIED, 125)
+        self.assertIn("not ok clients: ended with status 125", lines)
+        self.assertEqual([line for line in lines if "runs to its end" in line], [])
+        self.assertLess({"backtrace_test", "monitor_test", "crash_test"}, set(asked))
 
     def test_silent(self):
         """a host where no test passed has failed, skipped ones or not"""

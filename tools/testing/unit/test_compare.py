@@ -361,13 +361,38 @@ class Compare(unittest.TestCase):
         self.go_on()
         self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((2, 2), (3, 4)))
 
+    def test_host_failure_kept(self):
+        """a host that the distribution's module took down is kept as a whole, until a program changes"""
+        self.compare(stock_tests=CRASH)
+        first = self.json
+        boots = self.boots("amd stock tests")
+        self.go_on(stock_tests=GOOD)
+        self.assertEqual(self.boots("amd stock tests"), boots)
+        self.assertEqual(self.json, first)
+        program = self.root / "build/6.1/selftests/nmi_two_test"
+        program.parent.mkdir(parents=True)
+        program.write_text("new")
+        self.go_on(stock_tests=GOOD)
+        self.assertEqual(self.marks("an NMI comes"), ("ok", "ok"))
+
+    def test_limit(self):
+        """the distribution's soft vNMI, and no other column, is not waited for as long as it likes"""
+        self.host = "intel-soft amd"
+        self.compare()
+        limited = {tuple(boot.split()[:2]) for boot in (self.records / "boots").read_text().splitlines()
+                   if "run-tests -t 120 " in boot}
+        self.assertEqual(limited, {("intel-soft", "stock"), ("intel-soft", "other")})
+        boots = [boot for boot in (self.records / "boots").read_text().splitlines() if " tests " in boot]
+        self.assertEqual(sum("run-tests -t 600 " in boot for boot in boots), len(boots) - 2)
+
     def test_not_kept(self):
-        """nothing is kept of a host that failed, of a failure of ours, or of figures that do not repeat"""
+        """nothing is kept of a failure of ours, its host's included, or of figures that do not repeat"""
         shaky = "pair=1400; mkdir $(dirname $0)/first 2>/dev/null || pair=1409\n" + \
             cost(1400).replace("cost pair ticks 1400", "cost pair ticks $pair")
-        self.compare(stock_tests=COMPLAINT, stock_cost=shaky, ours_tests=OTHER)
-        self.assertEqual(self.go_on(stock_tests=GOOD, ours_tests=GOOD), 0)
-        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((2, 4), (2, 2)))
+        self.compare(stock_cost=shaky, ours_tests=OTHER)
+        self.go_on(ours_tests=COMPLAINT)
+        self.assertEqual(self.go_on(ours_tests=GOOD), 0)
+        self.assertEqual((self.boots_of("stock"), self.boots_of("ours")), ((1, 4), (3, 2)))
         self.assertEqual(self.marks("the host keeps running and its kernel does not complain"), ("ok", "ok"))
 
     def test_markdown(self):

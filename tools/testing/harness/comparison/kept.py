@@ -36,7 +36,7 @@ def made_of(host, module, build, kvers):
 
 
 class Kept:
-    """A file of results by name, each good for one set of ingredients."""
+    """A file of results by name, each good for one set of ingredients and programs."""
 
     def __init__(self, file, ingredients, failures):
         self.file = file
@@ -44,15 +44,15 @@ class Kept:
         self.failures = failures        # are those kept, too?
         self.entries = json.loads(file.read_text()) if file.exists() else {}
 
-    def key(self, program):
-        return hashlib.sha256(repr((self.ingredients, digest(program))).encode()).hexdigest()
+    def key(self, programs):
+        return hashlib.sha256(repr((self.ingredients, *map(digest, programs))).encode()).hexdigest()
 
-    def get(self, name, program):
+    def get(self, name, *programs):
         entry = self.entries.get(name)
-        return entry["result"] if entry and entry["made of"] == self.key(program) else None
+        return entry["result"] if entry and entry["made of"] == self.key(programs) else None
 
-    def put(self, name, program, result):
-        self.entries[name] = {"made of": self.key(program), "result": result}
+    def put(self, name, result, *programs):
+        self.entries[name] = {"made of": self.key(programs), "result": result}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(self.entries, indent=1))
