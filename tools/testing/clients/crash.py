@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the monitor's nmi is sent for: a dump of a guest, and the stack of one that hangs."""
 
-from machine import BOOT, CPUS, CRASH_INITRD, LONG, check, guest
+from machine import BOOT, CPUS, CRASH_INITRD, LONG, Guest, check
 
 # In the memory of the kernel that crashes, as nobody else writes it.
 MARK = 'a-mark-in-the-memory-of-the-kernel-that-crashed'
@@ -29,8 +29,8 @@ def has_dumped(here):
         check(size == read, f'of the {size} bytes of the vmcore {read} can be read')
         check(int(marks) > 0, 'the vmcore does not have what was in memory')
     else:
-        read = here.run('head -c 16777216 /proc/vmcore | wc -c', BOOT)
-        check(read == ['16777216'], f'of the first 16 MiB of the vmcore {read} bytes can be read')
+        read = here.run('head -c 1048576 /proc/vmcore | wc -c', BOOT)
+        check(read == ['1048576'], f'of the first MiB of the vmcore {read} bytes can be read')
 
 
 def crash_test():
@@ -38,32 +38,32 @@ def crash_test():
     options = {'append': 'crashkernel=112M', 'memory': 352, 'initrd': CRASH_INITRD}
 
     def hung():
-        with guest(**options) as here:
-            here.booted()
-            load_crash_kernel(here)
-            here.serial.send('insmod /modules/hang.ko all=1 answers=3')
-            here.until('hang: IRQs are off')
-            for number in range(1, 4):
-                here.nmi()
-                line = here.until(f'hang: NMI {number} ')[-1]
-                check('hang_with_irqs_off' in line and 'IRQs off' in line, f'the guest was elsewhere: {line}')
+        here = Guest(**options).booted()
+        load_crash_kernel(here)
+        here.start('insmod /modules/hang.ko all=1 answers=3')
+        here.until('hang: IRQs are off')
+        for number in range(1, 4):
             here.nmi()
-            has_dumped(here)
+            line = here.until(f'hang: NMI {number} ')[-1]
+            check('hang_with_irqs_off' in line and 'IRQs off' in line, f'the guest was elsewhere: {line}')
+        here.nmi()
+        has_dumped(here)
+        here.end()
     yield f'a guest that hangs with IRQs off, on {CPUS} CPUs, answers three and dumps at the fourth', hung
 
     if not LONG:
         return
 
     def two():
-        with guest(**options) as here:
-            here.booted()
-            load_crash_kernel(here)
-            # The first NMI blocks the second until an IRET, and it is the crash kernel's.
-            here.qmp('stop')
-            here.nmi(2)
-            here.qmp('cont')
-            has_dumped(here)
-            before = here.nmis()[0]
-            here.nmi()
-            here.counts(before + 1)
+        here = Guest(**options).booted()
+        load_crash_kernel(here)
+        # The first NMI blocks the second until an IRET, and it is the crash kernel's.
+        here.qmp('stop')
+        here.nmi(2)
+        here.qmp('cont')
+        has_dumped(here)
+        before = here.nmis()[0]
+        here.nmi()
+        here.counts(before + 1)
+        here.end()
     yield "two of the monitor's nmi at once lead to a crash kernel as well, which counts the next", two

@@ -2,6 +2,7 @@
 """What the tests of this folder share on an emulated host: a Linux guest in QEMU, what
 comes of a claim, and what is left for people where one fails."""
 
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 WORK = Path(__file__).resolve().parent
@@ -20,12 +21,17 @@ KERNEL, INITRD = WORK / 'guest-kernel', WORK / 'guest-initrd'
 CRASH_INITRD = WORK / 'guest-initrd-crash'
 KEPT = WORK / 'kept'        # goes to the machine that runs the host
 TRACING, DEBUGFS = Path('/sys/kernel/tracing'), Path('/sys/kernel/debug/kvm')
-CPUS = os.cpu_count()
+CPUS = 2                    # which run asks for
 LONG = bool(os.environ.get('LONG'))     # check-long and check-clients
 BOOT, ANSWER = 600, 120     # seconds of the host's time, which is slow
+TRIES, PLAIN = 12, 4        # to stop a guest right then; those that are left to chance
 # The kernel is not to print between two words of ours.
 CMDLINE = ('console=ttyS0 loglevel=0 mitigations=off nmi_watchdog=0 cryptomgr.notests tsc=reliable '
            'no_timer_check panic=-1 rcupdate.rcu_cpu_stall_timeout=300')
+LOGS = '/tmp/*.errors', '/var/log/libvirt/qemu/*.log'
+NUMBERS = itertools.count(1)    # of what guests and QEMU are asked
+
+AT_END = ExitStack()        # whatever a test has to undo, also where it fails
 
 
 class Failed(Exception):
@@ -45,90 +51,130 @@ def await_(holds, patience, text):
         time.sleep(0.05)
 
 
-def tool(*command, **kwargs):
-    """What a program prints; one that fails is a claim that does not hold."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors='replace', **kwargs)
-    check(not done.returncode, f'{" ".join(map(str, command))}: status {done.returncode}: {done.stdout.strip()[-500:]}')
+def tool(*command, patience=ANSWER, **kwargs):
+    """What a program prints; one that fails, or does not end, is a claim that does not hold."""
+    words = ' '.join(map(str, command))
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors='replace', timeout=patience, **kwargs)
+    except subprocess.TimeoutExpired:
+        raise Failed(f'{words}: not over after {patience} s') from None
+    check(not done.returncode, f'{words}: status {done.returncode}: {done.stdout.strip()[-500:]}')
     return done.stdout
 
 
-class Stream:
-    """A socket of QEMU's, read line by line."""
+def end(program, patience=30):
+    """In order if it can."""
+    program.terminate()
+    try:
+        program.wait(patience)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        program.wait()
 
-    def __init__(self, path, patience):
+
+class Stream:
+    """A socket of QEMU's, read line by line.
+
+    alive(patience) fails, and says why, if QEMU has ended or does so within so many seconds."""
+
+    def __init__(self, path, alive):
+        self.path, self.alive = path, alive
         self.socket = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                self.socket.connect(path)
-                return
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise Failed(f'QEMU does not open {path}: {error.strerror}') from None
-                time.sleep(0.1)
+        await_(self.connects, ANSWER, lambda: f'QEMU has not opened {path}')
 
     rest = b''
 
-    def line(self, patience):
-        deadline = time.monotonic() + patience
-        while b'\n' not in self.rest:
-            ready, _, _ = select.select([self.socket], [], [], max(0, deadline - time.monotonic()))
-            if not ready:
-                raise Failed(f'nothing was said for {patience} s after {self.rest[-200:].decode(errors="replace")!r}')
+    def connects(self):
+        self.alive(0)
+        return not self.socket.connect_ex(self.path)
+
+    def more(self, patience):
+        """Whether there is."""
+        if not select.select([self.socket], [], [], max(0, patience))[0]:
+            return False
+        try:
             more = self.socket.recv(65536)
-            if not more:
-                raise Failed('QEMU has ended')
-            self.rest += more
+        except ConnectionError:
+            more = b''
+        if not more:
+            self.alive(5)
+            raise Failed(f'QEMU has closed {self.path}')
+        self.rest += more
+        return True
+
+    def line(self, deadline):
+        """The next one, None if there is none by then."""
+        while b'\n' not in self.rest:
+            if not self.more(deadline - time.monotonic()):
+                return None
         line, _, self.rest = self.rest.partition(b'\n')
         return line.decode(errors='replace').rstrip('\r')
 
-    def lines(self):
-        """Whole ones that are there, without waiting for any."""
-        while select.select([self.socket], [], [], 0)[0]:
-            more = self.socket.recv(65536)
-            if not more:
-                raise Failed('QEMU has ended')
-            self.rest += more
-        *lines, self.rest = self.rest.split(b'\n')
-        return [line.decode(errors='replace').rstrip('\r') for line in lines]
-
     def send(self, text):
-        self.socket.sendall(text.encode() + b'\n')
+        try:
+            self.socket.sendall(text.encode() + b'\n')
+        except OSError:
+            self.alive(5)
+            raise
 
 
-class Console:
-    """The serial port of a Linux guest, whoever has started it."""
-    all = []                # of the test that runs
+class Machine:
+    """A QEMU that runs, whoever has started it: QMP, and the serial port of a guest."""
+    all = []                    # of the test that runs
+    boot_patience = BOOT
 
-    def __init__(self, path):
-        Console.all.append(self)
+    def __init__(self, name, alive=lambda patience: None):
+        Machine.all.append(self)
+        self.number = len(Machine.all)
         self.said = []
-        self.serial = Stream(path, ANSWER)
+        self.serial = Stream(f'{name}.serial', alive)
+        self.monitor = Stream(f'{name}.qmp', alive)
+        check(self.monitor.line(time.monotonic() + ANSWER), f'QEMU has not greeted within {ANSWER} s')
+        self.qmp('qmp_capabilities')
+
+    def heard(self, line):
+        self.said.append(line)
+        log(f'guest {self.number} says: {line}')
 
     def until(self, pattern, patience=ANSWER):
         """Console lines up to the one that matches."""
+        deadline = time.monotonic() + patience
         lines = []
         while not lines or not re.search(pattern, lines[-1]):
-            lines.append(self.serial.line(patience))
-            self.said.append(lines[-1])
+            line = self.serial.line(deadline)
+            check(line is not None, f'the guest has not said {pattern!r} within {patience} s')
+            self.heard(line)
+            lines.append(line)
         return lines
 
     def has_said(self, pattern):
         """How many of the lines that are there, and were not looked at, match."""
-        lines = self.serial.lines()
-        self.said += lines
-        return sum(bool(re.search(pattern, line)) for line in lines)
+        found = 0
+        while (line := self.serial.line(0)) is not None:
+            self.heard(line)
+            found += bool(re.search(pattern, line))
+        return found
 
     def booted(self):
-        self.until('^guest: ready', BOOT)
+        try:
+            self.until('^guest: ready', Machine.boot_patience)
+        except Failed:
+            # One that does not boot may have its own reasons, but if none does that is not to take hours.
+            Machine.boot_patience = BOOT // 10
+            raise
         return self
+
+    def start(self, command):
+        """Returns what the line that tells its end has to match."""
+        number = next(NUMBERS)
+        self.serial.send(f'{number} {command}')
+        return rf'guest: command {number} ends with \d+$'
 
     def run(self, command, patience=ANSWER):
         """What a command prints in the guest."""
-        self.serial.send(command)
-        *said, status = self.until(r'guest: status \d+$', patience)
-        check(status.endswith(' 0'), f'in the guest, {command!r} ends with {status!r}: {said}')
+        *said, status = self.until(self.start(command), patience)
+        check(status.endswith(' 0'), f'in the guest, {command!r}: {status!r}: {said}')
         return said
 
     def nmis(self):
@@ -140,56 +186,122 @@ class Console:
 
     def counts(self, expected):
         """The first CPU, which is the one that QEMU sends NMIs to, has counted so many."""
-        await_(lambda: self.nmis()[0] == expected, ANSWER,
-               lambda: f'the guest has counted {self.nmis()[0]} NMIs, {expected} were sent,')
-
-
-class Qemu(Console):
-    """A QEMU of our own, with QMP and a serial port."""
-    made = 0
-
-    def __init__(self, *options, cpus=CPUS, memory=192, accelerator='kvm'):
-        Qemu.made += 1
-        model = ['-cpu', 'host,migratable=on'] if accelerator == 'kvm' else []
-        name = f'/tmp/guest-{Qemu.made}'
-        self.errors = open(f'{name}.errors', 'w+', encoding='utf-8')
-        self.qemu = subprocess.Popen(
-            ['qemu-system-x86_64', '-accel', accelerator, *model, '-smp', str(cpus), '-m', str(memory), '-nodefaults',
-             '-display', 'none', '-serial', f'unix:{name}.serial,server=on,wait=off',
-             '-qmp', f'unix:{name}.qmp,server=on,wait=off', *options],
-            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
-        super().__init__(f'{name}.serial')
-        self.monitor = Stream(f'{name}.qmp', ANSWER)
-        self.monitor.line(ANSWER)
-        self.qmp('qmp_capabilities')
+        def reached():
+            nonlocal count
+            count = self.nmis()[0]
+            check(count <= expected, f'the guest has counted {count} NMIs, {expected} were sent')
+            return count == expected
+        count = None
+        await_(reached, ANSWER, lambda: f'the guest has counted {count} NMIs, {expected} were sent,')
 
     def qmp(self, command, **arguments):
-        self.monitor.send(json.dumps({'execute': command, 'arguments': arguments}))
-        while True:
-            answer = json.loads(self.monitor.line(ANSWER))
-            if 'error' in answer:
-                raise Failed(f'{command}: {answer["error"]["desc"]}')
-            if 'return' in answer:
+        return self.ask((command, arguments))[0]
+
+    def in_a_row(self, *commands):
+        """With nothing between them but QEMU."""
+        self.ask(*((command, {}) for command in commands))
+
+    def ask(self, *commands):
+        asked = [(next(NUMBERS), *command) for command in commands]
+        self.monitor.send('\n'.join(json.dumps({'execute': command, 'arguments': arguments, 'id': number})
+                                    for number, command, arguments in asked))
+        return [self.answer(number, command) for number, command, _ in asked]
+
+    def answer(self, number, command):
+        """The one with this number: events come at any time, and an answer may be late."""
+        deadline = time.monotonic() + ANSWER
+        while line := self.monitor.line(deadline):
+            answer = json.loads(line)
+            if answer.get('id') == number:
+                check('return' in answer, f'{command}: {answer.get("error", {}).get("desc")}')
                 return answer['return']
+        raise Failed(f'{command}: QEMU has not answered within {ANSWER} s')
 
     def nmi(self, times=1):
         for _ in range(times):
             self.qmp('inject-nmi')
 
+    def stop_on_the_way(self, count):
+        """Stop a guest that has counted so many with one more NMI, or two, of which one is in service or
+        waits, and tell how many it is to have counted then. The distribution's module does not tell where
+        they are: there the first try has to do.
+
+        None is sent later: QEMU has read the state of its vCPUs then, and does not read it again."""
+        for attempt in range(1, TRIES + 1):
+            # One in service is met by chance alone; one that waits can, more or less, be arranged for.
+            arranged = attempt > PLAIN or not is_ours()
+            nmis = ['inject-nmi'] * (1 if arranged else 2)
+            with self.vcpus_come_last() if arranged else nullcontext():
+                self.in_a_row(*nmis, 'stop')
+            count += len(nmis)
+            if not is_ours() or can_be_saved(on_their_way()):
+                return count
+            self.qmp('cont')
+            self.counts(count)
+        raise Failed(f'in {TRIES} stops no NMI was on its way')
+
+    @contextmanager
+    def vcpus_come_last(self):
+        """They run when the rest of QEMU has nothing to do: an NMI then waits until the next command is done."""
+        vcpus = self.threads()
+        everything = [int(task.name) for task in Path(f'/proc/{vcpus[0]}/task').iterdir()]
+
+        def schedule(policy, cpus):
+            for thread in everything:
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread, cpus)
+            for thread in vcpus:
+                os.sched_setscheduler(thread, policy, os.sched_param(0))
+        schedule(os.SCHED_IDLE, {0})
+        try:
+            yield
+        finally:
+            schedule(os.SCHED_OTHER, range(CPUS))
+
     def threads(self):
         """Those of the vCPUs."""
         return [cpu['thread-id'] for cpu in self.qmp('query-cpus-fast')]
 
+
+class Qemu(Machine):
+    """One of our own."""
+    made = 0
+    running = []
+
+    def __init__(self, *options, cpus=CPUS, memory=128, accelerator='kvm'):
+        Qemu.made += 1
+        model = ['-cpu', 'host,migratable=on'] if accelerator == 'kvm' else []
+        name = f'/tmp/guest-{Qemu.made}'
+        self.errors = Path(f'{name}.errors')
+        with open(self.errors, 'wb') as errors:
+            self.qemu = subprocess.Popen(
+                ['qemu-system-x86_64', '-accel', accelerator, *model, '-smp', str(cpus), '-m', str(memory),
+                 '-nodefaults', '-display', 'none', '-serial', f'unix:{name}.serial,server=on,wait=off',
+                 '-qmp', f'unix:{name}.qmp,server=on,wait=off', *options],
+                stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+        Qemu.running.append(self)
+        super().__init__(name, self.alive)
+
+    def alive(self, patience):
+        try:
+            status = self.qemu.wait(patience)
+        except subprocess.TimeoutExpired:
+            return
+        said = self.errors.read_text(errors='replace').strip()[-500:]
+        raise Failed(f'QEMU has ended with status {status}: {said or "it said nothing"}')
+
     def end(self):
         self.qemu.kill()
         self.qemu.wait()
+        if self in Qemu.running:
+            Qemu.running.remove(self)
 
 
 class Guest(Qemu):
     """A Linux guest in a QEMU of its own."""
 
-    def __init__(self, *options, append='', initrd=INITRD, **kwargs):
-        super().__init__('-kernel', str(KERNEL), '-initrd', str(initrd), '-append', f'{CMDLINE} {append}',
+    def __init__(self, *options, append='', kernel=KERNEL, initrd=INITRD, **kwargs):
+        super().__init__('-kernel', str(kernel), '-initrd', str(initrd), '-append', f'{CMDLINE} {append}',
                          *options, **kwargs)
 
     def go_on(self):
@@ -199,14 +311,43 @@ class Guest(Qemu):
         return self
 
 
-@contextmanager
-def guest(*options, **kwargs):
-    """One that is ended with the block."""
-    here = Guest(*options, **kwargs)
-    try:
-        yield here
-    finally:
-        here.end()
+class Shared:
+    """A booted guest for tests that leave it as it was: the next one has it, unless a claim has failed."""
+    guest = None
+
+    @classmethod
+    def get(cls):
+        if cls.guest not in Qemu.running:
+            cls.guest = Guest().booted()
+        return cls.guest
+
+
+def prepare():
+    """The host, once."""
+    # Where its kernel panics nobody is left to keep the trace: it comes out on the console.
+    Path('/proc/sys/kernel/ftrace_dump_on_oops').write_text('1')
+    Path('/proc/sys/kernel/printk_devkmsg').write_text('on\n')
+    trace(True)
+
+
+def begin(test):
+    """What is looked at where a claim fails is this test's own."""
+    log(f'{test} begins')
+    Machine.all[:] = [Shared.guest] if Shared.guest in Qemu.running else []
+    (TRACING / 'trace').write_text('')
+    check(os.cpu_count() == CPUS, f'the host has {os.cpu_count()} CPUs, {CPUS} were asked for')
+
+
+def clean_up(spare=None):
+    """End what was begun, except this guest, and have our module as it was. One that cannot be ended is
+    not to save the others."""
+    with ExitStack() as left:
+        if Module.is_other:
+            left.callback(load)
+        for qemu in Qemu.running:
+            if qemu is not spare:
+                left.callback(qemu.end)
+        left.push(AT_END.pop_all())
 
 
 @contextmanager
@@ -232,15 +373,28 @@ def meanwhile(act):
     check(repeated.result() > 2, f'what goes on meanwhile was done {repeated.result()} times only')
 
 
+class Module:
+    is_other = False        # than ours with the host's own parameters
+
+
 def load(*parameters, stock=False):
     """Our vendor module anew, with these parameters, or the distribution's."""
+    if Shared.guest in Qemu.running:
+        Shared.guest.end()
     trace(False)
+    Module.is_other = True
     if stock:
         tool('rmmod', 'kvm_amd')
         tool('modprobe', 'kvm_amd')
     else:
         tool('reload-module', *parameters)
         trace(True)
+    Module.is_other = bool(stock or parameters)
+
+
+def is_ours():
+    """The distribution's has no version."""
+    return Path('/sys/module/kvm_amd/version').exists()
 
 
 def cpu_has_vnmi():
@@ -256,19 +410,47 @@ def trace(on):
         switch.write_text('1' if on else '0')
 
 
+def log(line):
+    """In the host's log, which is kept also where the host does not live to keep anything else."""
+    with open('/dev/kmsg', 'wb', buffering=0) as kernel:
+        kernel.write(line.encode()[:900])
+
+
+def states():
+    """What debugfs tells of the vCPUs of all VMs that there are, with our module only."""
+    check(is_ours(), "the distribution's module tells nothing of NMIs")
+    told = ''.join(file.read_text() for file in DEBUGFS.glob('*/nmi'))
+    check(told, f'our module tells nothing in {DEBUGFS}')
+    return told
+
+
+def on_their_way():
+    """What it tells of vCPUs with an NMI that waits or is in service."""
+    return [line for line in states().splitlines()
+            if re.search(r' state=(?!open)| (requested|pending)=[1-9]', line)]
+
+
+def can_be_saved(told):
+    """Whether one is on its way, and not two wait: KVM has one place for them before 6.4, and tells QEMU of
+    two as of one."""
+    return told and not any(sum(map(int, found.groups())) > 1 for line in told
+                            if (found := re.search(r'state=open requested=(\d+) pending=(\d+)', line)))
+
+
 def delivered():
-    """NMIs of all VMs that there are, as debugfs tells."""
-    texts = [file.read_text() for file in DEBUGFS.glob('*/nmi')]
-    return sum(int(number) for text in texts for number in re.findall(r'injected=(\d+)', text))
+    """NMIs of all VMs that there are."""
+    return sum(map(int, re.findall(r'injected=(\d+)', states())))
 
 
 def keep(name):
     """Leave what was said, and the trace, in a folder of this name."""
     folder = KEPT / name
     folder.mkdir(parents=True, exist_ok=True)
-    for number, console in enumerate(Console.all, 1):
-        (folder / f'guest-{number}.console').write_text('\n'.join(console.said) + '\n')
-    for file in Path('/tmp').glob('*.errors'):
-        shutil.copy(file, folder)
+    for here in Machine.all:
+        (folder / f'guest-{here.number}.console').write_text('\n'.join(here.said) + '\n')
+    for pattern in LOGS:
+        for file in Path('/').glob(pattern[1:]):
+            shutil.copy(file, folder)
+    (folder / 'debugfs').write_text(''.join(file.read_text() for file in DEBUGFS.glob('*/nmi')))
     shutil.copy(TRACING / 'trace', folder / 'trace')
     return folder

@@ -3,10 +3,11 @@
 
 import re
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from machine import BOOT, DEBUGFS, await_, check, delivered, guest, meanwhile, tool, trace
+from machine import BOOT, DEBUGFS, LONG, Shared, await_, check, cpu_has_vnmi, delivered, meanwhile, tool, trace
 
 SENT = 20
 
@@ -20,18 +21,18 @@ def send(here):
 
 @contextmanager
 def observing(*command):
-    """A program that records as long as a command runs: it starts that when all is set up."""
-    started, over = Path('/tmp/started'), Path('/tmp/over')
-    for file in started, over:
-        file.unlink(missing_ok=True)
-    wait = ['sh', '-c', f'touch {started}; until [ -e {over} ]; do sleep 0.1; done']
-    with open('/tmp/observer.errors', 'a+', encoding='utf-8') as said, \
-            subprocess.Popen([*command, *wait], stdin=subprocess.DEVNULL, stdout=said, stderr=said) as program:
+    """A program that records as long as a command runs: it starts that when all is set up, and that ends
+    when there is nothing more to read for it."""
+    started = Path(f'/tmp/{command[0]}.started')
+    started.unlink(missing_ok=True)
+    wait = ['sh', '-c', f'touch {started}; read -r nothing; true']
+    with open(f'/tmp/{command[0]}.errors', 'w+', encoding='utf-8') as said, \
+            subprocess.Popen([*command, *wait], stdin=subprocess.PIPE, stdout=said, stderr=said) as program:
         try:
             await_(lambda: started.exists() or program.poll() is not None, BOOT, lambda: f'{command[0]} does not start')
             yield
         finally:
-            over.touch()
+            program.stdin.close()
             try:
                 program.wait(BOOT)
             except subprocess.TimeoutExpired:
@@ -53,44 +54,60 @@ def statistic(here):
 def reads():
     """The file of each VM, to its end."""
     for file in DEBUGFS.glob('*/nmi'):
-        check('delivered' in file.read_text(), f'{file} does not tell what was delivered')
+        check(' injected=' in file.read_text(), f'{file} does not tell what was injected')
+    time.sleep(0.1)
 
 
-def events(report):
+def events(report, first=r'kvm_nmi_inject: .* again=0', end=r'kvm_nmi_unblock: .* reason=iret'):
     """Of a recording: injections that were the first attempt, and ends of handlers."""
-    first = re.findall(r'kvm_nmi_inject: .* again=0', report)
-    ends = re.findall(r'kvm_nmi_unblock: .* reason=iret', report)
-    check((len(first), len(ends)) == (SENT, SENT),
-          f'{SENT} NMIs are {len(first)} injections and {len(ends)} ends in the recording')
+    begun, ended = len(re.findall(first, report)), len(re.findall(end, report))
+    check((begun, ended) == (SENT, SENT), f'{SENT} NMIs are {begun} injections and {ended} ends in the recording: '
+          f'{report[-500:]}')
 
 
 def observers_test():
-    with guest() as here:
-        here.booted()
+    here = Shared.get()
+    # All of them watch the same NMIs, and each other.
+    statistics, counts = [statistic(here)], [delivered()]
+    with observing('trace-cmd', 'record', '-q', '-e', 'kvm_nmi', '-o', '/tmp/trace.dat'), \
+            observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'), meanwhile(reads):
+        send(here)
+    statistics.append(statistic(here))
+    counts.append(delivered())
+    # trace-cmd has switched all of them off at its end.
+    trace(True)
 
-        def info_stats():
-            before = statistic(here)
+    def info_stats():
+        check(statistics[1] - statistics[0] == SENT, f'before and after {SENT} NMIs QEMU has {statistics}')
+    yield f"QEMU's info stats counts {SENT} of {SENT} NMIs", info_stats
+
+    def debugfs():
+        check(counts[1] - counts[0] == SENT, f'before and after {SENT} NMIs debugfs has {counts}')
+    yield f'debugfs tells {SENT} of {SENT} NMIs, read all the while', debugfs
+
+    def trace_cmd():
+        events(tool('trace-cmd', 'report', '-i', '/tmp/trace.dat', patience=BOOT))
+    yield f'trace-cmd records {SENT} of {SENT} injections and their ends', trace_cmd
+
+    def perf_record():
+        events(tool('perf', 'script', '-i', '/tmp/perf.data', patience=BOOT))
+    yield 'so does perf record, as perf script tells it', perf_record
+
+    if not LONG:
+        return
+
+    def perf_trace():
+        with observing('perf', 'trace', '-a', '--no-syscalls', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.trace'):
             send(here)
-            check(statistic(here) - before == SENT, f'QEMU has {before} before {SENT} NMIs, then {statistic(here)}')
-        yield f"QEMU's info stats counts {SENT} of {SENT} NMIs", info_stats
+        # It leaves out what is 0, and tells numbers for names.
+        events(Path('/tmp/perf.trace').read_text(), r'kvm_nmi_inject\((?!.*again)', r'kvm_nmi_unblock\(')
+    yield 'and perf trace, as they come', perf_trace
 
-        def debugfs():
-            before = delivered()
-            with meanwhile(reads):
-                send(here)
-            check(delivered() - before == SENT, f'debugfs has {before} before {SENT} NMIs, then {delivered()}')
-        yield f'debugfs tells {SENT} of {SENT} NMIs, read all the while', debugfs
-
-        def trace_cmd():
-            with observing('trace-cmd', 'record', '-q', '-e', 'kvm_nmi', '-o', '/tmp/trace.dat'):
-                send(here)
-            # It has switched all of them off at its end.
-            trace(True)
-            events(tool('trace-cmd', 'report', '-i', '/tmp/trace.dat'))
-        yield f'trace-cmd records {SENT} of {SENT} injections and their ends', trace_cmd
-
-        def perf_record():
-            with observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'):
-                send(here)
-            events(tool('perf', 'script', '-i', '/tmp/perf.data'))
-        yield 'so does perf record, as perf script tells it', perf_record
+    def perf_kvm_stat():
+        with observing('perf', 'kvm', 'stat', 'record', '-a', '-o', '/tmp/perf.kvm'):
+            send(here)
+        told = tool('perf', 'kvm', '-i', '/tmp/perf.kvm', 'stat', 'report', patience=BOOT)
+        irets = re.search(r'(?m)^ +iret +(\d+) ', told)
+        check(irets and int(irets[1]) >= SENT, f'of {SENT} intercepted IRETs it tells {irets and irets[1]}: {told}')
+    if not cpu_has_vnmi():
+        yield f"perf kvm stat tells the exits of {SENT} handlers' IRETs, which go straight back", perf_kvm_stat
