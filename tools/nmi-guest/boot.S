@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * From where a multiboot loader, a PVH loader or a STARTUP IPI leaves a CPU, to C
+ * From where a multiboot loader (of either protocol), a PVH loader or a STARTUP IPI leaves a CPU, to C
  * in 64-bit mode. All memory below 4 GiB is mapped where it is, for user mode, too.
  */
 
 #include "layout.h"
 
 	.section .boot, "ax"
-	.balign	4
+	.balign	8
 	.long	0x1badb002, 0, -0x1badb002
+
+	/* GRUB's second protocol has more to tell: where ACPI's tables are, after UEFI, too. */
+	.balign	8
+multiboot2:
+	.long	0xe85250d6, 0, multiboot2_end - multiboot2
+	.long	0x100000000 - 0xe85250d6 - (multiboot2_end - multiboot2)
+	.short	5, 1			/* a framebuffer, if there is one: not too many dots to read */
+	.long	20, 1024, 768, 32
+	.balign	8
+	.short	0, 0			/* no more wishes */
+	.long	8
+multiboot2_end:
 
 	.section .note.pvh, "a", @note
 	.long	4, 8, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
@@ -95,7 +107,16 @@ trampoline_end:
 ap32:	mov	$DATA, %ax
 	mov	%ax, %ds
 	mov	%ax, %ss
-	mov	$1, %eax
+	xor	%eax, %eax
+	cpuid
+	cmp	$11, %eax
+	jb	3f
+	mov	$11, %eax
+	xor	%ecx, %ecx
+	cpuid
+	cmp	$255, %edx		/* an x2APIC ID that no NMI can be sent to */
+	jae	1f
+3:	mov	$1, %eax
 	lock xadd %eax, aps
 	test	%eax, %eax
 	jz	2f
@@ -137,7 +158,7 @@ aps:	.long	0
 
 	.bss
 	.balign	4096
-	.globl	pml4
+	.globl	pml4, pdpt
 pml4:	.skip	4096
 pdpt:	.skip	4096
 pd:	.skip	4 * 4096

@@ -10,8 +10,14 @@ static const struct claim *const groups[] = {
 
 static void *failed_claim[5];		/* where a claim is given up */
 static int failed;
+static int in_claim;			/* else there is nothing to give up */
 static const char *skipped;
 static unsigned int passes, failures, skips;
+static struct outcome {
+	const struct claim *claim;
+	int failed;
+	const char *skipped;
+} outcomes[128];			/* by number */
 
 int check(int holds, const char *file, int line, const char *what)
 {
@@ -49,13 +55,25 @@ void unexpected(const struct regs *regs, uint64_t error)
 	uint64_t cr2;
 
 	asm volatile("mov %%cr2, %0" : "=r"(cr2));
-	failed = 1;
 	print("# unexpected exception %lu, error code 0x%lx, at 0x%lx:0x%lx, flags 0x%lx, stack 0x%lx, CR2 0x%lx\n",
 	      regs->vector, error, regs->cs, regs->rip, regs->rflags, regs->rsp, cr2);
+	failed = 1;
 	if (this_cpu())
 		for (;;)
 			asm volatile("hlt");
+	if (!in_claim)
+		bail_out("there was an exception outside of all claims");
 	give_up();
+}
+
+static void print_outcome(unsigned int number)
+{
+	const struct outcome *outcome = &outcomes[number];
+
+	print("%sok %lu - %s", outcome->failed ? "not " : "", (uint64_t)number, outcome->claim->name);
+	if (outcome->skipped)
+		print(" # SKIP %s", outcome->skipped);
+	print("\n");
 }
 
 static void run(unsigned int number, const struct claim *claim)
@@ -65,8 +83,11 @@ static void run(unsigned int number, const struct claim *claim)
 	/* Ahead of it, so that the log of a machine that hangs ends with where. */
 	print("# %lu: %s [%s]\n", (uint64_t)number, claim->name, claim->manual);
 	reset_machine();
-	if (!__builtin_setjmp(failed_claim))
+	if (!__builtin_setjmp(failed_claim)) {
+		in_claim = 1;
 		claim->run();
+	}
+	in_claim = 0;
 	reset_machine();
 	if (failed)
 		failures++;
@@ -74,10 +95,8 @@ static void run(unsigned int number, const struct claim *claim)
 		skips++;
 	else
 		passes++;
-	print("%sok %lu - %s", failed ? "not " : "", (uint64_t)number, claim->name);
-	if (!failed && skipped)
-		print(" # SKIP %s", skipped);
-	print("\n");
+	outcomes[number] = (struct outcome) { claim, failed, failed ? NULL : skipped };
+	print_outcome(number);
 }
 
 void run_claims(unsigned int from)
@@ -91,7 +110,7 @@ void run_claims(unsigned int from)
 	number = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
 		for (const struct claim *claim = groups[i]; claim->name; claim++)
-			if (++number >= from)
+			if (++number >= from && number < ARRAY_SIZE(outcomes))
 				run(number, claim);
 }
 
@@ -100,4 +119,15 @@ int totals(void)
 	print("# Totals: pass:%lu fail:%lu xfail:0 xpass:0 skip:%lu error:0\n",
 	      (uint64_t)passes, (uint64_t)failures, (uint64_t)skips);
 	return failures != 0;
+}
+
+/* Failures last, where they stay on a screen that is too small. */
+void sum_up(void)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(outcomes); i++)
+		if (outcomes[i].skipped)
+			print_outcome(i);
+	for (unsigned int i = 0; i < ARRAY_SIZE(outcomes); i++)
+		if (outcomes[i].failed)
+			print_outcome(i);
 }

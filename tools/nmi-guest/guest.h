@@ -46,8 +46,10 @@ extern struct cpu cpus[MAX_CPUS];
 /* machine.c */
 extern unsigned int nr_cpus;
 extern uint64_t tsc_per_ms;
+extern const char *clock;		/* what time is measured by; NULL: nothing */
 extern int is_intel, is_amd;
 extern int has_timed_nmi;		/* the PIT reaches us as an NMI */
+void catch_exceptions(void);
 void machine_init(void);
 unsigned int this_cpu(void);
 struct event *event(unsigned int n);	/* of this CPU */
@@ -85,6 +87,11 @@ static inline uint64_t rdtsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
+static inline void cpuid(uint32_t leaf, uint32_t *regs)
+{
+	asm volatile("cpuid" : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3]) : "a"(leaf), "c"(0));
+}
+
 static inline void outb(uint16_t port, uint8_t value)
 {
 	asm volatile("outb %0, %1" :: "a"(value), "Nd"(port) : "memory");
@@ -108,6 +115,14 @@ static inline uint16_t inw(uint16_t port)
 	uint16_t value;
 
 	asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port) : "memory");
+	return value;
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+	uint32_t value;
+
+	asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port) : "memory");
 	return value;
 }
 
@@ -137,16 +152,45 @@ static inline void wrmsr(uint32_t msr, uint64_t value)
 	asm volatile("wrmsr" :: "a"((uint32_t)value), "d"((uint32_t)(value >> 32)), "c"(msr) : "memory");
 }
 
+/* main.c */
+_Noreturn void bail_out(const char *why);	/* all, not just a claim */
+
 /* console.c */
+struct framebuffer {			/* as a multiboot loader tells it */
+	uint64_t address;
+	uint32_t pitch, width, height;
+	uint8_t bits, type;
+};
+
+extern const uint8_t font[95][7];	/* font.c */
 void console_init(void);
+void use_framebuffer(const struct framebuffer *framebuffer);
+void clear_screen(void);
+void leave_serial(void);		/* what comes is for the screen alone */
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));	/* %s %ld %lu %lx %c */
 void write_text(const char *text);
 
+/* loader.c */
+struct loader {
+	char command_line[256];
+	uint64_t rsdp;			/* 0: nobody has told */
+	struct framebuffer framebuffer;	/* of RGB, if it has an address */
+};
+
+extern struct loader loader;
+void read_loader(void);
+const char *option(const char *word);
+
 /* acpi.c */
+#define MAX_IOAPICS	16
+
 struct acpi {
-	uint16_t smi_cmd, pm1a_cnt;
+	uint16_t smi_cmd, pm1a_cnt, pm_timer;
 	uint8_t acpi_enable, acpi_disable;
 	int sleep_type;			/* for S5; -1: unknown */
+	const char *problem;		/* why no more is known, NULL if it is */
+	uint32_t hpet, ioapics[MAX_IOAPICS];	/* addresses */
+	unsigned int nr_ioapics;
 };
 
 extern struct acpi acpi;
@@ -171,7 +215,9 @@ _Noreturn void skip(const char *why);
 _Noreturn void unexpected(const struct regs *regs, uint64_t error);
 void run_claims(unsigned int from);
 int totals(void);
+void sum_up(void);			/* what failed and what was skipped */
 void measure_latency(void);
+void show_latency(void);
 
 #define CHECK(holds)		check(!!(holds), __FILE__, __LINE__, #holds)
 #define CHECK_EQ(got, wanted)	\

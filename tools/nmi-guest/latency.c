@@ -34,9 +34,8 @@ static void sort(uint32_t *values)
 			}
 }
 
-static void show(const char *what, uint32_t *values)
+static void show(const char *what, const uint32_t *values)
 {
-	sort(values);
 	print("# cycles, %s: min %lu, median %lu, p99 %lu, max %lu\n", what, (uint64_t)values[0],
 	      (uint64_t)values[SAMPLES / 2], (uint64_t)values[SAMPLES * 99 / 100], (uint64_t)values[SAMPLES - 1]);
 }
@@ -62,8 +61,15 @@ void measure_latency(void)
 		settle();
 		last_end = 0;
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(samples); i++)
+		sort(samples[i]);
+	reset_machine();
+	show_latency();
+}
+
+void show_latency(void)
+{
 	show("ICR to the handler", samples[0]);
 	show("handler's end to the interrupted code", samples[1]);
 	show("handler's end to the next handler", samples[2]);
-	reset_machine();
 }

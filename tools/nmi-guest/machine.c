@@ -5,18 +5,33 @@
 
 #define APIC_ID		0x20
 #define APIC_EOI	0xb0
+#define APIC_VERSION	0x30
 #define APIC_SVR	0xf0
+#define APIC_CMCI	0x2f0
 #define APIC_ICR_HIGH	0x310
 #define APIC_TIMER	0x320
+#define APIC_THERMAL	0x330
+#define APIC_PERFORMANCE	0x340
 #define APIC_LINT0	0x350
 #define APIC_LINT1	0x360
+#define APIC_ERROR	0x370
 #define APIC_COUNT	0x380
+#define APIC_CURRENT	0x390
 #define APIC_DIVIDE	0x3e0
+#define APIC_EXTENDED	0x400		/* AMD's: how many more */
+#define APIC_MORE	0x500
+#define DELIVERY	(7 << 8)
+#define SMI		(2 << 8)
 #define MASKED		(1 << 16)
 #define IOAPIC		0xfec00000
+#define IOAPIC_VERSION	1
 #define IOAPIC_PIT	(0x10 + 2 * 2)	/* its redirection entry: pin 2 */
+#define HPET_CONFIG	0x10
 #define MSR_APIC_BASE	0x1b
+#define X2APIC		(1 << 10)
+#define HIGHEST_ID	254		/* of a CPU, in xAPIC mode */
 #define PIT_HZ		1193182
+#define PM_TIMER_HZ	3579545
 #define STACK		8192
 #define ISTS		3
 #define IST_FAULT	2
@@ -44,6 +59,7 @@ struct cpu cpus[MAX_CPUS];
 hook_fn hooks[MAX_CPUS][256];
 unsigned int nr_cpus = 1;
 uint64_t tsc_per_ms;
+const char *clock;
 int is_intel, is_amd, has_timed_nmi;
 
 static struct gate64 idt64[256];
@@ -125,7 +141,8 @@ void on_event(struct regs *regs)
 		hook(regs);
 	else if (regs->vector < 32 && regs->vector != VECTOR_NMI)
 		unexpected(regs, error);
-	if (regs->vector == VECTOR_IRQ || regs->vector == VECTOR_TIMER)
+	/* Whoever has sent it: without that none of the same or a lower priority comes again. */
+	if (regs->vector >= 32 && regs->vector != VECTOR_SPURIOUS && regs->vector != VECTOR_BACK)
 		end_of_irq();
 	cpu->depth--;
 }
@@ -192,18 +209,59 @@ static void load_tables(unsigned int cpu)
 	wrmsr(0xc0000084, FLAG_TF);
 }
 
-static void apic_init(void)
+static void skip_wrmsr(struct regs *regs)
+{
+	regs->rip += 2;
+}
+
+/* The way back leads over a disabled APIC. Firmware may have locked it: there the WRMSR faults. */
+static __attribute__((noinline)) void leave_x2apic(void)
 {
 	uint64_t base = rdmsr(MSR_APIC_BASE);
 
-	/* From x2APIC mode the way back leads over a disabled APIC. */
-	if (base & 1 << 10)
-		wrmsr(MSR_APIC_BASE, base & ~0xc00ull);
-	wrmsr(MSR_APIC_BASE, (base & ~0x400ull) | 0x800);
+	if (!(base & X2APIC))
+		return;
+	set_hook(13, skip_wrmsr);
+	wrmsr(MSR_APIC_BASE, base & ~0xc00ull);
+	set_hook(13, NULL);
+	if (rdmsr(MSR_APIC_BASE) & X2APIC)
+		bail_out("the firmware keeps the APIC in x2APIC mode, which this program cannot use: turn that off in its setup");
+}
+
+/* An SMI is the firmware's business, and may be what keeps the machine cool. */
+static void mask_local(unsigned int reg)
+{
+	if ((read32(APIC + reg) & DELIVERY) != SMI)
+		write32(APIC + reg, MASKED);
+}
+
+/* What has a number of its own sends interrupts, if the firmware has left it so. */
+static void mask_all_local(void)
+{
+	uint32_t version = read32(APIC + APIC_VERSION);
+	unsigned int highest = version >> 16 & 0xff;
+
+	mask_local(APIC_LINT0);
+	mask_local(APIC_LINT1);
+	mask_local(APIC_TIMER);
+	mask_local(APIC_ERROR);
+	if (highest >= 4)
+		mask_local(APIC_PERFORMANCE);
+	if (highest >= 5)
+		mask_local(APIC_THERMAL);
+	if (highest >= 6)
+		mask_local(APIC_CMCI);
+	if (version >> 31)
+		for (unsigned int i = 0; i < (read32(APIC + APIC_EXTENDED) >> 16 & 0xff); i++)
+			mask_local(APIC_MORE + 16 * i);
+}
+
+static void apic_init(void)
+{
+	leave_x2apic();
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0x800);
 	write32(APIC + APIC_SVR, 0x100 | VECTOR_SPURIOUS);
-	write32(APIC + APIC_LINT0, MASKED);
-	write32(APIC + APIC_LINT1, MASKED);
-	write32(APIC + APIC_TIMER, MASKED);
+	mask_all_local();
 	write32(APIC + APIC_DIVIDE, 3);		/* by 16 */
 	write32(APIC + 0x80, 0);		/* TPR */
 }
@@ -265,6 +323,34 @@ int wait_nmis(unsigned int cpu, unsigned int nmis)
 	return cpus[cpu].nmis >= nmis;
 }
 
+static void mask_ioapic(uintptr_t ioapic)
+{
+	unsigned int pins;
+
+	write32(ioapic, IOAPIC_VERSION);
+	if (read32(ioapic + 0x10) == 0xffffffff)
+		return;
+	pins = (read32(ioapic + 0x10) >> 16 & 0xff) + 1;
+	for (unsigned int i = 0; i < pins; i++) {
+		write32(ioapic, 0x10 + 2 * i);
+		write32(ioapic + 0x10, MASKED);
+	}
+}
+
+/* What firmware has left on comes at an STI, where no claim has asked for it. */
+static void mask_devices(void)
+{
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+	mask_ioapic(IOAPIC);
+	for (unsigned int i = 0; i < acpi.nr_ioapics; i++)
+		if (acpi.ioapics[i] != IOAPIC)
+			mask_ioapic(acpi.ioapics[i]);
+	/* It can go past the I/O APIC, and take the PIT's pin. */
+	if (acpi.hpet)
+		write32(acpi.hpet + HPET_CONFIG, read32(acpi.hpet + HPET_CONFIG) & ~3);
+}
+
 static void write_ioapic(uint32_t reg, uint32_t value)
 {
 	write32(IOAPIC, reg);
@@ -302,49 +388,150 @@ void stop_timer(void)
 	write32(APIC + APIC_COUNT, 0);
 }
 
-/* By channel 2 of the PIT, which needs no interrupt. */
-static void measure_10ms(uint64_t *tsc, uint64_t *timer_ticks)
+static uint64_t began;
+static uint32_t timer_began;
+
+static void begin(void)
+{
+	write32(APIC + APIC_COUNT, ~0u);
+	timer_began = read32(APIC + APIC_CURRENT);
+	began = rdtsc();
+}
+
+/* For 10 ms, on any CPU. What comes after all, as this was not running, has come. */
+static int too_long(void)
+{
+	return rdtsc() - began > 1000000000;
+}
+
+/* By channel 2 of the PIT, which needs no interrupt. Its output is low until it is through. */
+static int wait_by_pit(void)
 {
 	unsigned int count = PIT_HZ / 100;
-	uint64_t start;
-	uint32_t timer;
 
 	outb(0x61, (inb(0x61) & ~2) | 1);
 	outb(0x43, 0xb0);
 	outb(0x42, count);
-	write32(APIC + APIC_COUNT, ~0u);
-	timer = read32(APIC + 0x390);
-	start = rdtsc();
+	begin();
 	outb(0x42, count >> 8);
-	for (int i = 0; i < 10000000 && !(inb(0x61) & 0x20); i++)
+	/* Where there is no such port all bits are set, where its clock is off they stay clear. */
+	if (inb(0x61) & 0x20)
+		return 0;
+	for (int i = 0; i < 10000000; i++)
+		if (inb(0x61) & 0x20)
+			return 1;
+		else if (too_long())
+			return 0;
+	return 0;
+}
+
+/* ACPI's has 24 bits at least. */
+static int wait_by_pm_timer(void)
+{
+	uint32_t start;
+
+	if (!acpi.pm_timer)
+		return 0;
+	start = inl(acpi.pm_timer);
+	begin();
+	for (int i = 0; i < 10000000; i++)
+		if (((inl(acpi.pm_timer) - start) & 0xffffff) >= PM_TIMER_HZ / 100)
+			return 1;
+		else if (too_long())
+			return 0;
+	return 0;
+}
+
+/* By the TSC itself, for the APIC's timer. */
+static int wait_by_tsc(void)
+{
+	begin();
+	while (rdtsc() - began < 10 * tsc_per_ms)
 		;
-	*tsc = rdtsc() - start;
-	*timer_ticks = timer - read32(APIC + 0x390);
-	write32(APIC + APIC_COUNT, 0);
+	return 1;
+}
+
+/* Some hypervisors and CPUs say what it counts; 0 if not. */
+static uint64_t tsc_per_ms_said(void)
+{
+	uint32_t regs[4], highest;
+
+	cpuid(1, regs);
+	if (regs[2] >> 31) {
+		cpuid(0x40000000, regs);
+		if (regs[0] >= 0x40000003 && regs[1] == 0x7263694d) {	/* "Micr" */
+			cpuid(0x40000003, regs);
+			/* May its frequencies be read? */
+			return regs[0] & 1 << 11 ? rdmsr(0x40000022) / 1000 : 0;
+		}
+		if (regs[0] >= 0x40000010 && regs[0] < 0x40010000) {
+			cpuid(0x40000010, regs);
+			if (regs[0])
+				return regs[0];
+		}
+	}
+	cpuid(0, regs);
+	/* AMD's have other things there. */
+	if (!is_intel || regs[0] < 0x15)
+		return 0;
+	highest = regs[0];
+	cpuid(0x15, regs);
+	if (regs[0] && regs[1] && regs[2])
+		return (uint64_t)regs[2] * regs[1] / regs[0] / 1000;
+	if (highest < 0x16)
+		return 0;
+	/* The crystal is not told, but the base frequency in MHz. */
+	cpuid(0x16, regs);
+	return (regs[0] & 0xffff) * 1000;
 }
 
 /* The shortest of five: a hypervisor may have let us wait in the others. */
-static void calibrate(void)
+static int measure(int (*wait_10ms)(void))
 {
-	for (int i = 0; i < 5; i++) {
-		uint64_t tsc, timer;
+	uint64_t shortest = 0;
 
-		measure_10ms(&tsc, &timer);
-		if (!i || tsc / 10 < tsc_per_ms) {
+	for (int i = 0; i < 5; i++) {
+		uint64_t tsc;
+		uint32_t ticks;
+
+		if (!wait_10ms())
+			continue;
+		tsc = rdtsc() - began;
+		ticks = timer_began - read32(APIC + APIC_CURRENT);
+		if (!shortest || tsc < shortest) {
+			shortest = tsc;
 			tsc_per_ms = tsc / 10;
-			timer_per_ms = timer / 10;
+			timer_per_ms = ticks / 10;
 		}
 	}
-	if (!tsc_per_ms)
-		tsc_per_ms = 1000000;
-	if (!timer_per_ms)
-		timer_per_ms = 1000;
+	write32(APIC + APIC_COUNT, 0);
+	return tsc_per_ms && timer_per_ms;
+}
+
+static void calibrate(void)
+{
+	if (measure(wait_by_pit)) {
+		clock = "the PIT";
+		return;
+	}
+	if (measure(wait_by_pm_timer)) {
+		clock = "ACPI's timer";
+		return;
+	}
+	tsc_per_ms = tsc_per_ms_said();
+	if (tsc_per_ms && measure(wait_by_tsc)) {
+		clock = "CPUID";
+		return;
+	}
+	/* As on the fastest of CPUs: where a claim waits, it waits long enough. */
+	tsc_per_ms = 5000000;
+	timer_per_ms = 100000;
 }
 
 static void find_timed_nmi(void)
 {
-	write32(IOAPIC, 1);
-	if (read32(IOAPIC + 0x10) == 0xffffffff)
+	write32(IOAPIC, IOAPIC_VERSION);
+	if (!clock || read32(IOAPIC + 0x10) == 0xffffffff)
 		return;
 	nmi_in(100);
 	has_timed_nmi = wait_nmis(0, 1);
@@ -353,21 +540,38 @@ static void find_timed_nmi(void)
 
 static void find_vendor(void)
 {
-	uint32_t a = 0, b, c = 0, d;
+	uint32_t regs[4];
 
-	asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-	is_intel = b == 0x756e6547;			/* "Genu" */
-	is_amd = b == 0x68747541 || b == 0x6f677948;	/* "Auth", "Hygo" */
+	cpuid(0, regs);
+	is_intel = regs[1] == 0x756e6547;				/* "Genu" */
+	is_amd = regs[1] == 0x68747541 || regs[1] == 0x6f677948;	/* "Auth", "Hygo" */
+}
+
+/* All of them, where xAPIC mode shows no more than the low bits: those of another CPU. */
+static uint32_t x2apic_id(void)
+{
+	uint32_t regs[4];
+
+	cpuid(0, regs);
+	if (regs[0] < 11)
+		return 0;
+	cpuid(11, regs);
+	return regs[3];
+}
+
+void catch_exceptions(void)
+{
+	fill_idt();
+	load_tables(0);
 }
 
 void machine_init(void)
 {
-	outb(0x21, 0xff);
-	outb(0xa1, 0xff);
 	find_vendor();
-	fill_idt();
-	load_tables(0);
+	mask_devices();
 	apic_init();
+	if (x2apic_id() > HIGHEST_ID)
+		bail_out("this CPU's APIC ID is higher than an NMI can be sent to");
 	apic_ids[0] = read32(APIC + APIC_ID);
 	calibrate();
 	find_timed_nmi();

@@ -3,53 +3,9 @@
 
 #include "guest.h"
 
-#define MULTIBOOT_MAGIC	0x2badb002
-#define PVH_MAGIC	0x336ec578
 #define DEBUG_EXIT	0xf4
 
-extern uint32_t boot_magic, boot_info;
 void main(void);
-
-static char command_line[256];
-static uint64_t rsdp;
-
-static void cpuid(uint32_t leaf, uint32_t *regs)
-{
-	asm volatile("cpuid" : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3]) : "a"(leaf), "c"(0));
-}
-
-/* Before the trampoline overwrites low memory, which may have it. */
-static void copy_command_line(void)
-{
-	uintptr_t info = boot_info;
-	const char *text = NULL;
-
-	if (boot_magic == MULTIBOOT_MAGIC) {
-		if (read32(info) & 4)
-			text = (const char *)(uintptr_t)read32(info + 16);
-	} else if (read32(info) == PVH_MAGIC) {
-		text = (const char *)(uintptr_t)read32(info + 24);
-		rsdp = read32(info + 32);
-	}
-	for (size_t i = 0; text && text[i] && i < sizeof(command_line) - 1; i++)
-		command_line[i] = text[i];
-}
-
-/* What follows WORD on the command line, NULL if it is not there. */
-static const char *option(const char *word)
-{
-	for (const char *at = command_line; *at; at++) {
-		const char *a = at, *b = word;
-
-		while (*b && *a == *b) {
-			a++;
-			b++;
-		}
-		if (!*b && (at == command_line || at[-1] == ' '))
-			return a;
-	}
-	return NULL;
-}
 
 static unsigned int number(const char *text)
 {
@@ -90,7 +46,17 @@ static void describe_cpu(void)
 	}
 }
 
-static void finish(int failed)
+static void describe_means(void)
+{
+	print("# CPUs used: %lu; ", (uint64_t)nr_cpus);
+	if (clock)
+		print("TSC: %lu per ms, by %s; ", tsc_per_ms, clock);
+	else
+		print("no clock: neither PIT nor ACPI's timer runs, and CPUID does not tell the TSC's rate; ");
+	print("NMIs by PIT and I/O APIC: %s\n", has_timed_nmi ? "yes" : "no");
+}
+
+static void end_here(int failed)
 {
 	/* QEMU's isa-debug-exit reads as zero, a port that is not there as 0xff. */
 	if (inb(DEBUG_EXIT) == 0)
@@ -98,22 +64,51 @@ static void finish(int failed)
 	if (option("poweroff"))
 		power_off();
 	print("# this is all, the machine halts\n");
+}
+
+static _Noreturn void halt(void)
+{
 	for (;;)
 		asm volatile("cli; hlt");
 }
 
+void bail_out(const char *why)
+{
+	print("Bail out! %s\n", why);
+	end_here(1);
+	halt();
+}
+
+/* All that a screen can be asked to keep. */
+static void show_end(void)
+{
+	leave_serial();
+	clear_screen();
+	print("nmi-guest %s, what has failed or was skipped:\n", VERSION);
+	describe_cpu();
+	describe_means();
+	sum_up();
+	show_latency();
+	totals();
+	print("# the machine has halted, and can be turned off\n");
+}
+
 void main(void)
 {
-	copy_command_line();
+	read_loader();
 	console_init();
+	catch_exceptions();
+	if (loader.framebuffer.address)
+		use_framebuffer(&loader.framebuffer);
 	print("TAP version 13\n# nmi-guest %s\n", VERSION);
 	describe_cpu();
-	acpi_init(rsdp);
+	acpi_init(loader.rsdp);
 	machine_init();
 	start_cpu1();
-	print("# CPUs used: %lu; TSC: %lu per ms; NMIs by PIT and I/O APIC: %s\n",
-	      (uint64_t)nr_cpus, tsc_per_ms, has_timed_nmi ? "yes" : "no");
+	describe_means();
 	run_claims(number(option("from=")));
 	measure_latency();
-	finish(totals());
+	end_here(totals());
+	show_end();
+	halt();
 }

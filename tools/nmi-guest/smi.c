@@ -13,6 +13,8 @@ static unsigned int inside, smis;
 
 static void need_smi(void)
 {
+	if (acpi.problem)
+		skip(acpi.problem);
 	if (!acpi.smi_cmd || !acpi.acpi_enable || !acpi.acpi_disable || !acpi.pm1a_cnt)
 		skip("ACPI's tables name no command for an SMI");
 }

@@ -30,12 +30,14 @@ their model, and what NMIs cost in cycles of the TSC. A report of one more is ::
 
     sudo make report        # on a Debian machine with KVM, while no VM runs
 
-It refuses before it touches anything where a VM runs, the CPU's part is off, the kernel
-takes signed modules only or has KVM built in. However it ends, the distribution's module
-is loaded then. ``build/report/NAME.json`` is what belongs into ``Documentation/reports``:
-no serial number, MAC, host name or user is in it. ``make report HOST=amd`` does the same on
-an emulated host; ``PROGRAMS=``, ``SAMPLES=`` and ``TESTS=`` set the amounts. Several
-reports beside each other, as a table and a picture::
+It refuses before it installs or touches anything where a VM runs, be it VirtualBox's, DKMS has
+these modules (``sudo make dkms-remove`` first), the running kernel is of another series or so old
+that Debian no longer has its headers and its source (``sudo apt upgrade`` and a reboot first), the
+CPU's part is off, or the kernel takes signed modules only or has KVM built in. However it ends, the
+distribution's module is loaded then, or none if none was. ``build/report/NAME.json`` is what belongs
+into ``Documentation/reports``: no serial number, MAC, host name or user is in it. ``make report
+HOST=amd`` does the same on an emulated host; ``PROGRAMS=``, ``SAMPLES=`` and ``TESTS=`` set the
+amounts. Several reports beside each other, as a table and a picture::
 
     tools/report/report build/report/A.json build/report/B.json
 

@@ -17,10 +17,17 @@ NOT_RUN = ' '
 WHOLE = '(the whole program)'
 KEPT_FAILURES, KEPT_LINES = 40, 8
 
+# CPUID 1AH, EAX: SDM vol. 2
+CORES = {'0x20': 'an efficient core', '0x40': 'a performance core'}
+
 # Of the ticks of an exit without any NMI, which is the same with every module: by how
 # much they may differ, and how many times the median one in a hundred may take, before
 # the machine counts as too noisy to compare.
 STEADY, TAIL = 1.05, 3
+
+
+MODULES = {'stock': "the distribution's module", 'ours': "this project's module"}
+PARTS = {'tests': 'the selftests', 'programs': 'the random programs', 'costs': 'what NMIs cost'}
 
 
 class BrokenRecord(Exception):
@@ -37,6 +44,34 @@ def blocks(text):
         elif found:
             found[-1][2].append(line)
     return found
+
+
+def without_folders(text):
+    """No path from the root down: the folders may tell who somebody is. Its last two names do, for those that
+    everybody has it stays."""
+    text = re.sub(r'/home/[^/\s:\'"]+', '/~', text)
+    return re.sub(r'(?<![\w.~+/-])/(?!(?:proc|sys|dev)/)(?:[^\s/:\'"()]+/)+([^\s/:\'"()]+/[^\s/:\'"()]+)', r'\1', text)
+
+
+def last_place(text):
+    """What a record that was broken off has come to: the last that it says had begun."""
+    place = 'its beginning'
+    module = test = ''
+    for line in text.splitlines():
+        word, _, rest = line.partition(' ')
+        if word == '@swap':
+            which, _, parameters = rest.partition(' ')
+            place = f'loading {MODULES.get(which, which)}' + (f' with {parameters}' if parameters else '')
+        elif word == '@run':
+            which, _, path = rest.partition(' ')
+            place = module = f'{MODULES.get(which, which)}, {path}'
+        elif word == '@part':
+            place, test = f'{PARTS.get(rest, rest)} ({module})', rest == 'tests'
+        elif test and re.fullmatch(r'# \w+_test', line):
+            place = f'{rest} ({module})'
+        elif word == '@done':
+            place = 'its end'
+    return place
 
 
 def parse_tests(lines):
@@ -66,6 +101,14 @@ def parse_costs(lines):
         elif words[:1] == ['cost'] and len(words) == 3:
             costs[words[1]] = words[2]
     return costs, again.get('plain-exit')
+
+
+def measured_on(lines):
+    """The CPU that the costs are those of."""
+    found = re.search(r'(?m)^on CPU (\d+)(?:, core type (0x[0-9a-f]+))?$', '\n'.join(lines))
+    if not found:
+        return None
+    return f'CPU {found[1]}' + (f', {CORES.get(found[2], f"a core of type {found[2]}")}' if found[2] else '')
 
 
 def noise(costs, again):
@@ -110,6 +153,7 @@ def read_run(entries, amounts):
                 run['programs'] = parse_programs(lines_of_part, status, int(amounts['programs']))
             elif part == 'costs':
                 run['costs'], again = parse_costs(lines_of_part)
+                run['costs-on'] = measured_on(lines_of_part)
                 run['noise'] = noise(run['costs'], again)
     run['counts'] = {outcome: sum(result.outcome == outcome for result in results) for outcome in MARKS}
     run['failures'] = [{'test': result.test, 'claim': result.claim, 'said': list(result.comments[:KEPT_LINES])}
@@ -141,21 +185,25 @@ def claims_of(results):
 
 def parse(text):
     """The whole record; one that was broken off is none."""
-    entries = blocks(text)
+    entries = blocks(without_folders(text))
     if not entries or entries[0][:2] != ('record', str(FORMAT)):
         raise BrokenRecord('nothing that was printed is a record')
     if entries[-1][0] != 'done':
-        raise BrokenRecord(f'the run was broken off in @{entries[-1][0]} {entries[-1][1]}')
+        raise BrokenRecord(f'the run was broken off in {last_place(text)}')
     report = {'format': FORMAT, 'cpu': {}, 'amounts': {}}
     starts = [at for at, entry in enumerate(entries) if entry[0] == 'run'] + [len(entries) - 1]
     for word, rest, _ in entries[1:starts[0]]:
         if word in ('cpu', 'amount'):
             name, _, value = rest.partition(' ')
             report['cpu' if word == 'cpu' else 'amounts'][name] = value
-        elif word != 'plan':
+        elif word not in ('plan', 'swap'):
             report[word] = rest
     runs, results = zip(*(read_run(entries[begin:end], report['amounts']) for begin, end in zip(starts, starts[1:])))
     report['runs'] = list(runs)
     report['drift'] = drift(runs)
+    # What was tried, and not what makes a report of it. Tests and module are of one build.
+    tried = next((run['version'] for run in runs if run['module'] == 'ours' and run.get('version')), None)
+    if tried:
+        report['kvm-nmi'] = tried
     report['claims'] = claims_of(results)
     return report

@@ -126,8 +126,10 @@ def screen(report):
     if lacks:
         yield from textwrap.wrap(f'        without {", ".join(lacks)}', WIDTH, subsequent_indent='        ')
     yield f'kernel  {kernel_name(report)}'
-    yield f'amounts {len(tests)} tests, {report["amounts"]["programs"]} random programs, ' \
-          f'{report["amounts"]["samples"]} samples of each cost'
+    words = f'amounts {len(tests)} tests, {report["amounts"]["programs"]} random programs, ' \
+            f'{report["amounts"]["samples"]} samples of each cost'
+    places = dict.fromkeys(run['costs-on'] for run in runs if run.get('costs-on'))
+    yield from textwrap.wrap(words + ''.join(f' on {place}' for place in places), WIDTH, subsequent_indent='        ')
     yield ''
     yield line('', [SHORT[run['module']] for run in runs], width)
     yield line(which, [run['path'].removeprefix(f'{which} ') for run in runs], width)

@@ -48,8 +48,8 @@ echo "used $(cat "/sys/module/$module/refcnt")"
 
 def report_of(host):
     name = f"trial-{host}"
-    done = subprocess.run([TOOL / "report", "--host", host], text=True, capture_output=True,
-                          env={**os.environ, **AMOUNTS, "NAME": name})
+    done = subprocess.run([TOOL / "report", "--host", host, "--name", name], text=True, capture_output=True,
+                          env={**os.environ, **AMOUNTS})
     return done, ROOT / "build/report" / f"{name}.json"
 
 
