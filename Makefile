@@ -23,6 +23,13 @@ ifneq ($(KDIR),)
 override KDIR := $(abspath $(KDIR))
 endif
 export KDIR SRC ALLOW_SERIES
+# Shells and systems have a HOST and a NAME of their own, which are this machine's.
+ifneq ($(origin HOST),command line)
+override undefine HOST
+endif
+ifneq ($(origin NAME),command line)
+override undefine NAME
+endif
 ask-kernel = $(shell ALLOW_SERIES='$(ALLOW_SERIES)' KDIR='$(KDIR)' SRC='$(SRC)' KVER='$1' scripts/kernel $2 2>/dev/null)
 override KVER := $(call ask-kernel,$(wanted))
 KHEADERS := $(call ask-kernel,$(KVER),--headers)
@@ -36,13 +43,16 @@ modules := $(out)/kvm-intel.ko $(out)/kvm-amd.ko
 cocci := $(sort $(filter-out arch/x86/kvm/fixes/%,$(wildcard arch/x86/kvm/*/*.cocci)))
 ours := $(sort $(wildcard arch/x86/kvm/*.[ch] arch/x86/kvm/*/*.[ch]))
 
+# For a make that was not told how many.
+jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 all: modules
 
 # What "make help" names, and of that what needs packages first: each has a recipe by
 # the name of run-.
 named := $(shell sed -n 's/^.. make \([a-z-]*\) .*/\1/p' Makefile)
 after-deps := $(shell sed -n 's/^run-\([a-z-]*\):.*/\1/p' Makefile)
-.PHONY: all help modules known-hosts report-possible iso-parts FORCE $(named) $(after-deps:%=run-%)
+.PHONY: all help modules known-host known-hosts report-possible iso-parts FORCE $(named) $(after-deps:%=run-%)
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -83,7 +93,7 @@ $(graft)/.inputs: $(cocci) $(out)/src/.version scripts/graft
 $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile scripts/same-kernel \
 		$(wildcard $(KHEADERS)/Module.symvers $(KHEADERS)/include/generated/autoconf.h)
 	@echo "compiling kvm-intel.ko and kvm-amd.ko for $(KVER)"
-	@flock $(out) $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) -C $(KHEADERS) \
+	@flock $(out) $(MAKE) $(jobs) -C $(KHEADERS) \
 		M=$(CURDIR)/$(graft)/arch/x86/kvm CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1 | \
 		sed -u 's|$(CURDIR)/$(graft)/||g'
 	@scripts/same-kernel /lib/modules/$(KVER) $(modules:$(out)/%=$(graft)/arch/x86/kvm/%)
@@ -93,7 +103,7 @@ $(modules) &: $(graft)/.inputs $(ours) Kbuild Makefile scripts/same-kernel \
 
 ## make selftests     build the tests that run in a host or on this machine
 selftests: $(out)/src/.version
-	@$(MAKE) -s -C tools/testing/selftests/kvm \
+	@$(MAKE) -s $(jobs) -C tools/testing/selftests/kvm \
 		KSRC=$(CURDIR)/$(out)/src OUTPUT=$(CURDIR)/$(out)/selftests
 
 $(out)/selftests/cpu_facts: tools/report/cpu_facts.c
@@ -115,11 +125,13 @@ endif
 
 ## make deps          install the Debian packages that all this needs, fetch the kernels of the hosts
 # After that everything but updates and other releases works without a network.
+# With sudo make the user is to go on in build/ afterwards, however it ends.
+give-back = trap scripts/give-back EXIT
 no-apt := $(if $(shell command -v apt-get),,y)
 deps:
-	@KVER='$(wanted)' scripts/deps $(purposes)
-	@[ -n '$(own)$(IMAGE)' ] || $(if $(filter test,$(or $(purposes),test)),$(MAKE) KVER='$(wanted)' image,:)
-	@$(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py && tools/testing/clients/run --fetch)
+	@$(give-back); KVER='$(wanted)' scripts/deps $(purposes)
+	@$(give-back); [ -n '$(own)$(IMAGE)' ] || $(if $(filter test,$(or $(purposes),test)),$(MAKE) KVER='$(wanted)' image,:)
+	@$(give-back); $(if $(or $(purposes),$(no-apt)),:,python3 -B tools/testing/harness/other_l1.py && tools/testing/clients/run --fetch)
 
 ## make strict-cpu    build the CPU of the hosts amd-strict and amd-strict-vnmi, once, in ten minutes
 ## make strict-cpu-patches   the same as patches on QEMU's tree, in build/strict-cpu/patches
@@ -132,14 +144,16 @@ run-strict-cpu-patches: run-strict-cpu
 # Where one of those is asked for, what boots it comes first.
 strict := $(if $(filter amd-strict%,$(HOSTS) $(HOST)),strict)
 ifneq ($(strict),)
-run-check run-check-clients run-check-long run-check-debug run-compare run-demo run-fuzz run-report run-shell: run-strict-cpu
+run-check run-check-clients run-check-long run-check-debug run-compare run-fuzz run-report run-shell: run-strict-cpu
 endif
 
 ## make demo          boot an emulated AMD host, send NMIs to a guest there, show what happens (HOST=intel)
-## make check         run every test on every host (HOSTS="amd intel" for some, PARTS="amd unit" for some parts)
+## make check         the tests on the hosts amd, amd-vnmi, intel and intel-soft, and those of the build
+##                    (HOSTS="amd intel-pml" for other hosts, PARTS="amd unit" for some parts)
 ## make check-fresh   demo and check in a minimal Debian made for it (RELEASE=bookworm or trixie, as root)
-## make check-long    the same and more of it: all tests on every host, what comes at random ten times, check-debug
-## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration
+## make check-long    make check and more of it: all tests on amd-vnmi and under the other L1, what comes at
+##                    random five to ten times, check-debug
+## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration, KGDB
 ##                    (HOST=amd-strict-vnmi on a CPU with vNMI)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
@@ -149,14 +163,17 @@ endif
 ##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
 ## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
 ##                    (KVERS="6.1 6.12 7.3" for several kernels)
-## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, intel, intel-soft)
+## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, amd-strict-vnmi,
+##                    intel, intel-soft, intel-pml)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
 ## make deb           a Debian package that does the same, in build/deb
 # "deps" may install the headers that decide which kernel all this is for, so
 # what comes after it is another make.
-check-clients compare demo fuzz shell: purposes := build test $(strict)
+check-clients: purposes := build test clients $(strict)
+compare fuzz shell: purposes := build test $(strict)
+demo: purposes := build test
 strict-cpu: purposes := strict
 strict-cpu-patches: purposes := strict patches
 model: purposes := model
@@ -169,14 +186,24 @@ patches check-patches: purposes := build patches
 nmi-guest: purposes := guest
 iso: purposes := build iso guest
 # Only with HOST= is it for an emulated host.
-report-host := $(if $(filter-out file undefined,$(origin HOST)),$(HOST))
+report-host := $(HOST)
 report: purposes := build report $(if $(report-host),test)
-# What is in the way of it is told before anything is installed or built.
-report: report-possible
+# What is in the way of it is told before anything is installed or built. So is the name of a
+# host misspelt, if Python is there to tell. It is deps that has to wait: what a target with a
+# recipe needs for that comes ahead of all else that it needs.
+ifneq ($(filter report,$(MAKECMDGOALS)),)
+deps: report-possible
+endif
+ifneq ($(filter demo shell fuzz check-clients report,$(MAKECMDGOALS)),)
+deps: known-host
+endif
 $(after-deps): deps
-	@$(MAKE) KVER='$(wanted)' run-$@
+	@$(give-back); $(MAKE) KVER='$(wanted)' run-$@
 
 # A name misspelt is told before anything is built.
+known-host:
+	@$(if $(HOST),! command -v python3 >/dev/null || HOST='$(HOST)' python3 -B tools/testing/harness/suite.py HOST,:)
+
 known-hosts:
 	@HOSTS='$(HOSTS)' python3 -B tools/testing/harness/suite.py
 
@@ -191,7 +218,9 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 
+# The guest's kernel first, for it is seen then how far that is.
 run-check-clients: modules selftests image
+	@tools/testing/clients/build-kernel >/dev/null
 	@LONG=1 PARTS="clients cpus" tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
@@ -211,12 +240,14 @@ run-fuzz: modules selftests image
 	@HOST='$(HOST)' MINUTES='$(MINUTES)' SEED='$(SEED)' PROGRAMS='$(PROGRAMS)' STOCK='$(STOCK)' \
 		tools/testing/harness/fuzz
 
+tried := $(or $(if $(KDIR),$(KVER),$(wanted)),$(shell uname -r))
 report-possible:
-	@$(if $(report-host),:,KVER='$(wanted)' tools/report/report --check)
+	@$(if $(report-host),:,KVER='$(tried)' CALLER=report scripts/load-module check && \
+		KVER='$(tried)' CALLER=report scripts/deps --possible $(purposes))
 
 run-report: modules selftests $(out)/selftests/cpu_facts $(if $(report-host),image)
-	@TESTS='$(TESTS)' PROGRAMS='$(PROGRAMS)' SAMPLES='$(SAMPLES)' NAME='$(NAME)' \
-		tools/report/report $(if $(report-host),--host '$(report-host)')
+	@TESTS='$(TESTS)' PROGRAMS='$(PROGRAMS)' SAMPLES='$(SAMPLES)' tools/report/report \
+		$(if $(NAME),--name '$(NAME)') $(if $(report-host),--host '$(report-host)')
 
 iso-parts: modules selftests $(out)/selftests/cpu_facts image
 
@@ -275,7 +306,7 @@ run-nmi-guest:
 	@$(MAKE) -s -C tools/nmi-guest OUTPUT=$(CURDIR)/build/nmi-guest VERSION=$(KVM_NMI_VERSION)
 	@echo "nmi-guest: build/nmi-guest/nmi-guest; where it can run: tools/nmi-guest/run --help"
 
-## make kselftest     run the tests on the module loaded on this machine
+## make kselftest     run the tests on this machine, with the module of make load
 # Nothing run is no success: 4 is kselftest's status for a skip.
 kselftest:
 	@if ! [ -r /dev/kvm -a -w /dev/kvm ]; then \
@@ -293,7 +324,7 @@ kselftest:
 unload load:
 	@KVER='$(or $(KVER),$(wanted))' scripts/load-module $@
 
-## make clean         remove what was built, except the packages and kernels for the hosts
+## make clean         remove modules, selftests and patches (all there is: rm -r build)
 clean:
 	rm -rf $(addprefix build/*/,src graft kvm-*.ko selftests patches)
 

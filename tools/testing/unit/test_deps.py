@@ -51,6 +51,87 @@ class Deps(unittest.TestCase):
         self.assertRegex(" ".join(kernel), r"^linux-headers-\S+ linux-source-6\.1=6\.1\.1-1$")
 
 
+class Possible(unittest.TestCase):
+    """What an old kernel's modules cannot be built of is told before anything is installed."""
+
+    RUNNING = "6.1.0-20-amd64"
+
+    def deps(self, *arguments, running=RUNNING, has="", installed="", **environment):
+        """Status and words of it, where apt has these packages, NAME=VERSION, and these are installed."""
+        with tempfile.TemporaryDirectory() as folder:
+            tools = {
+                "id": "echo 0",
+                "uname": f"echo {running}",
+                "find": "echo lists",
+                "dpkg-query": 'for package; do :; done; for one in $INSTALLED; do case $one in "$package="*) '
+                              'echo "installed ${one#*=}";; esac; done',
+                "apt-cache": """
+                    for package; do :; done
+                    for one in $HAS; do
+                        case $1-$one in
+                        policy-"$package="*) echo "  Candidate: ${one#*=}" ;;
+                        show-"$package") exit 0 ;;
+                        esac
+                    done
+                    [ "$1" != show ]""",
+                "apt-get": f'echo "apt-get $*" >>{folder}/asked; echo "E: gone" >&2; exit 1',
+            }
+            for name, script in tools.items():
+                tool = Path(folder, name)
+                tool.write_text(f"#!/bin/sh\n{script}\n")
+                tool.chmod(0o755)
+            # A checkout of its own, where nothing is unpacked yet, of a machine that has no headers to build for.
+            scripts = Path(folder, "scripts")
+            scripts.mkdir()
+            for name in "deps", "suite", "newest-kernel":
+                (scripts / name).symlink_to(ROOT / "scripts" / name)
+            (scripts / "kernel").write_text(f'#!/bin/sh\n[ "$1" = --supported ] && {ROOT}/scripts/kernel "$1"\n')
+            (scripts / "kernel").chmod(0o755)
+            plain = {name: value for name, value in os.environ.items() if name not in ("KVER", "KDIR", "SRC")}
+            done = subprocess.run([f"{folder}/scripts/deps", *arguments], text=True, capture_output=True,
+                                  env=plain | {"PATH": f"{folder}:{plain['PATH']}", "HAS": has, "INSTALLED": installed,
+                                               **environment})
+            asked = Path(folder, "asked")
+            self.assertFalse("--possible" in arguments and asked.exists())
+        return done.returncode, done.stderr
+
+    def possible(self, **kwargs):
+        running = kwargs.get("running", self.RUNNING)
+        return self.deps("--possible", "build", KVER=running, CALLER="report", **kwargs)
+
+    def test_possible(self):
+        """nothing is said of a kernel whose headers and source can be had"""
+        has = f"linux-headers-{self.RUNNING}=6.1.85-1 linux-source-6.1=6.1.85-1"
+        self.assertEqual(self.possible(has=has), (0, ""))
+
+    def test_gone(self):
+        """headers or source of the running kernel that are gone: only a newer kernel helps"""
+        newer = "linux-headers-amd64=6.1.192-3 linux-source-6.1=6.1.192-3"
+        again = (f" of the running kernel {self.RUNNING}: sudo apt update && sudo apt upgrade, reboot into the newer "
+                 "kernel, then the same again")
+        self.assertEqual(self.possible(has=newer), (1, f"report: apt no longer has the headers{again}\n"))
+        headers = f"linux-headers-{self.RUNNING}=6.1.85-1"
+        self.assertEqual(self.possible(has=f"{newer} {headers}", installed=headers),
+                         (1, f"report: apt no longer has the source (6.1.85-1){again}\n"))
+        # The same for what builds with it.
+        self.assertEqual(self.deps("build", has=f"{newer} {headers}", installed=headers),
+                         (1, f"deps: apt no longer has the source (6.1.85-1){again}, or choose another kernel with "
+                             "KVER=\n"))
+
+    def test_unsupported(self):
+        """a kernel of another series is refused before its headers are installed"""
+        running = "6.16.3+deb13-amd64"
+        has = f"linux-headers-{running}=6.16.3-1~bpo13+1 linux-source-6.16=6.16.3-1~bpo13+1"
+        self.assertEqual(self.possible(running=running, has=has),
+                         (1, f"report: {running} is not supported, only 6.1 6.12 7.3\n"))
+        # Without KVER= what Debian has for everybody is built for, if that is one.
+        self.assertEqual(self.deps("--possible", "build", running=running,
+                                   has=f"{has} linux-headers-amd64=6.16.3-1~bpo13+1"),
+                         (1, "deps: 6.16.3-1~bpo13+1 is not supported, only 6.1 6.12 7.3\n"))
+        self.assertEqual(self.deps("--possible", "build", running=running,
+                                   has=f"{has} linux-headers-amd64=6.12.1-1 linux-source-6.12=6.12.1-1"), (0, ""))
+
+
 class NoApt(unittest.TestCase):
     """Where there is no apt, commands are what can be looked for."""
 

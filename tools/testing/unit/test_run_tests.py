@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """run-tests has to be right about tests that are not: hung, killed, cut short."""
 
+import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -62,6 +65,25 @@ class RunTests(unittest.TestCase):
         """run-tests: a test that is killed has failed"""
         self.check("echo 1..1; echo ok 1 a; kill -9 $$", "1 passed, 1 failed, 0 skipped", 1,
                    "not ok - a_test killed by signal 9")
+
+    def test_broken_off(self):
+        """run-tests: told to end it ends the test, which can put back what it has changed, and runs no other"""
+        for shell in SHELLS:
+            for number, to_group in (signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, False):
+                with self.subTest(shell=shell[0], signal=number):
+                    self.script("a_test", "trap 'rm changed; exit 1' TERM; >changed; echo 1..1\n"
+                                          "while :; do sleep 0.1; done")
+                    self.script("b_test", "touch other")
+                    with subprocess.Popen(shell + [RUN_TESTS, "a_test", "b_test"], cwd=self.folder, text=True,
+                                          start_new_session=True, stdout=subprocess.PIPE,
+                                          stderr=subprocess.PIPE) as run:
+                        while not (self.folder / "changed").exists():
+                            time.sleep(0.05)
+                        (os.killpg if to_group else os.kill)(run.pid, number)
+                        said, errors = run.communicate(timeout=20)
+                    self.assertEqual((run.returncode, errors), (128 + number, ""), said)
+                    self.assertEqual([path.name for path in self.folder.iterdir() if path.name in ("changed", "other")],
+                                     [])
 
     def test_hung_in_a_line(self):
         """run-tests: a test that hangs in the middle of a line has failed, and is said to hang"""
