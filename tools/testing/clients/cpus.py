@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from machine import AT_END, BOOT, CPUS, Guest, check, load, meanwhile
+from machine import AT_END, BOOT, HOST_CPUS, Guest, check, load, meanwhile
 from monitor import backtraces, busy
 
 CPU1 = Path('/sys/devices/system/cpu/cpu1/online')
@@ -38,14 +38,14 @@ def cpus_test():
 
     def move():
         for thread, cpu in zip(vcpus, next(places)):
-            os.sched_setaffinity(thread, {cpu})
+            os.sched_setaffinity(thread, {HOST_CPUS[cpu]})
         time.sleep(0.01)
 
     def moved():
         with meanwhile(move):
             storm(here)
         for thread in vcpus:
-            os.sched_setaffinity(thread, range(CPUS))
+            os.sched_setaffinity(thread, HOST_CPUS)
     vcpus = here.threads()
     yield 'while its vCPUs are moved between CPUs a guest loses no NMI', moved
 

@@ -8,7 +8,8 @@ import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from machine import ANSWER, AT_END, BOOT, CMDLINE, CPUS, INITRD, KERNEL, LONG, Machine, await_, check, end, tool
+from machine import ANSWER, AT_END, BOOT, CMDLINE, CPUS, HOST_CPUS, INITRD, KERNEL, LONG, Machine, \
+    await_, check, end, tool
 from monitor import is_reset
 
 SOCKETS = '/tmp/libvirt-guest'      # .serial and .qmp
@@ -16,11 +17,12 @@ SAVED = '/tmp/libvirt-saved'
 # Nothing of a distribution's users and services is in the host.
 CONFIG = 'user = "root"\ngroup = "root"\nsecurity_driver = "none"\ncgroup_controllers = []\n' \
          'namespaces = []\nstdio_handler = "file"\nremember_owner = 0\n'
+# Left alone libvirt has its guests run on all CPUs of the host.
 DOMAIN = f'''
 <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>guest</name>
   <memory unit='MiB'>128</memory>
-  <vcpu>{CPUS}</vcpu>
+  <vcpu cpuset='{','.join(map(str, HOST_CPUS))}'>{CPUS}</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{KERNEL}</kernel>

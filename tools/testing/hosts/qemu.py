@@ -86,6 +86,15 @@ def shares(root, work):
     return [*share('machine', root, 'readonly=on'), *share('work', work)]
 
 
+def needs_spare_cpu(host, cpus, icount):
+    """Whether CMD is to be kept off the first CPU, so that there is to be one more.
+
+    Whenever one of QEMU TCG's CPUs loads an FPU state it resets IGNNE of the first one, in hflags2 and
+    without a lock. What that one changes there in the same moment is lost: GIF, or that its guest has
+    nested paging. Of a CPU that runs no guests nothing changes there. Our own QEMU does without."""
+    return cpus > 1 and not host.strict and not icount
+
+
 @contextmanager
 def nudged(path, pause=2):
     """While the block lasts QEMU, with QMP on this socket, presses a key of the host every few seconds.

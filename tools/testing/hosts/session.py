@@ -43,7 +43,8 @@ def shell_text(command):
     return command[0] if len(command) == 1 else shlex.join(command)
 
 
-def fill(work, host, kernel, options, token):
+def fill(work, host, kernel, options, token, cpus=''):
+    """CMD runs on these CPUs, as taskset takes them, or on all."""
     module = vendor_module(host, kernel, options.stock)
     check_parameters(module, options.param)
     control = work / '.host'
@@ -56,7 +57,7 @@ def fill(work, host, kernel, options, token):
         'module': host.module, 'host_params': ' '.join(host.params), 'params': ' '.join(options.param),
         'reads': ' '.join(expected_readings(host, options)),
         'version': module_field(module, 'version'), 'srcversion': module_field(module, 'srcversion'),
-        'terminal': '',
+        'terminal': '', 'cpus': cpus,
     }
     if options.shell:
         columns, rows = os.get_terminal_size(sys.stdin.fileno())

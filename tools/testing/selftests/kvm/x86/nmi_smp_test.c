@@ -294,11 +294,24 @@ static void storm(void (*disturb)(void))
 	CHECK(taken() >= nr_vcpus * shared.share, "too few NMIs");
 }
 
+static cpu_set_t cpus;			/* that this process may run on */
 static uint32_t nr_cpus;
+
+static uint32_t nth_cpu(uint32_t n)
+{
+	uint32_t cpu;
+
+	for (cpu = 0; cpu < CPU_SETSIZE - 1; cpu++) {
+		if (CPU_ISSET(cpu, &cpus) && !n--)
+			break;
+	}
+	return cpu;
+}
 
 static void require_cpus(void)
 {
-	nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity");
+	nr_cpus = CPU_COUNT(&cpus);
 	nr_vcpus = nr_cpus > MAX_VCPUS ? MAX_VCPUS : nr_cpus;
 	if (nr_cpus < 2)
 		skip("one CPU");
@@ -329,7 +342,7 @@ static void move_one(void)
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET(turn / nr_vcpus % nr_cpus, &set);
+	CPU_SET(nth_cpu(turn / nr_vcpus % nr_cpus), &set);
 	sched_setaffinity(tids[turn % nr_vcpus], sizeof(set), &set);
 	turn += 1 + turn % 3;
 }
@@ -342,12 +355,14 @@ static void moved(void)
 
 static uint32_t disturbed;
 
+/* The first CPU of a machine stays. */
 static void switch_one(void)
 {
+	uint32_t stays = nth_cpu(0) == 0;
 	char file[64];
 
 	snprintf(file, sizeof(file), "/sys/devices/system/cpu/cpu%u/online",
-		 1 + disturbed++ % (nr_cpus - 1));
+		 nth_cpu(stays + disturbed++ % (nr_cpus - stays)));
 	write_file(file, "0");
 	usleep(10000);
 	write_file(file, "1");
