@@ -218,12 +218,10 @@ void nested_vnmi_unmask(struct vcpu_svm *svm, int cause)
  */
 void svm_nmi_enter_l2(struct vcpu_svm *svm)
 {
-	u32 l1_int_ctl = svm->vmcb01.ptr->control.int_ctl;
 	u32 int_ctl = svm->nested.ctl.int_ctl;
 
 	svm->nmi.l2_vnmi = svm->nmi.vnmi_for_l1 && (int_ctl & V_NMI_ENABLE_MASK);
-	if (likely(!svm->nmi.in_play && !svm->nmi.l2_vnmi &&
-		   !(l1_int_ctl & V_NMI_ENABLE_MASK)))
+	if (likely(!svm->nmi.in_play && !svm->nmi.l2_vnmi && !vnmi_masked(svm)))
 		return;
 
 	if (svm->nmi.l1.state == NMI_RETIRING)
@@ -236,7 +234,7 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 		svm->nested.vmcb02.ptr->control.int_ctl |=
 			int_ctl & (V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK |
 				   V_NMI_ENABLE_MASK);
-	} else if (l1_int_ctl & V_NMI_ENABLE_MASK) {
+	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
 		/* One latch, which the CPU does not keep while L2 runs. */
 		if (vnmi_masked(svm))
 			latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
@@ -249,12 +247,12 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 void svm_nmi_leave_l2(struct vcpu_svm *svm)
 {
 	struct svm_nmi *nmi = &svm->nmi;
-	bool l1_vnmi = svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK;
 
 	/* What was being delivered is L1's to deliver again; its own is a new one. */
 	svm->nmi_l1_to_l2 = false;
 	nmi->redelivery = false;
-	if (likely(!nmi->in_play && !nmi->l2_vnmi && !l1_vnmi))
+	/* L1's latch in the VMCB, if the CPU keeps that, has been open since VMRUN. */
+	if (likely(!nmi->in_play && !nmi->l2_vnmi))
 		return;
 
 	latch_move(svm, &nmi->l1, LATCH_NOT_NEXT, 0);
@@ -263,7 +261,7 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 		/* A delivery that was interrupted has not masked NMIs. */
 		if (svm->vcpu.arch.nmi_injected)
 			svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
-	} else if (l1_vnmi) {
+	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
 		vnmi_set_masked(svm, nmi->l1.state != NMI_OPEN);
 		latch_move(svm, &nmi->l1, LATCH_FORGET, 0);
 	}
