@@ -12,14 +12,10 @@
 /// where interrupts were on, and SYSCALL loses the status flags. A watchpoint that the frame of
 /// an event hits is found under the lock that the delivery holds, outside of any instruction
 /// that could be made to start anew.
-///
-/// Whenever a CPU loads an FPU state it resets IGNNE of the first one, without a lock: that one
-/// loses whatever it changes of its hflags2 at this moment, say GIF or that it has nested paging.
 //# files: target/i386/cpu.c target/i386/tcg/helper-tcg.h target/i386/tcg/excp_helper.c
 //# files: target/i386/tcg/system/excp_helper.c
 //# files: target/i386/tcg/seg_helper.c target/i386/tcg/emit.c.inc
 //# files: target/i386/tcg/system/svm_helper.c target/i386/tcg/system/seg_helper.c
-//# files: target/i386/tcg/system/fpu_helper.c
 //# files: accel/tcg/watchpoint.c
 //# macros: G_NORETURN
 //# matches: include 1 features 1 reset 1 nmi_shadow 1 pending 1 take 1
@@ -28,7 +24,7 @@
 //# matches: exit_info 1 before 1 after 1
 //# matches: event_type 1 software_interrupt 1 task_switch 1 unblock 2
 //# matches: frame 1 target 1 absent_stack 1 syscall 1 sti 1
-//# matches: popped_rf 1 debug_request 1 watched_frame 1 event_rf 2 delivered 1 ignne 1
+//# matches: popped_rf 1 debug_request 1 watched_frame 1 event_rf 2 delivered 1
 
 @include@
 typedef CPUX86State;
@@ -321,12 +317,3 @@ position p;
 @@
   x86_stl_phys@p(cs, env->vm_vmcb + offsetof(struct vmcb, control.event_inj), event_inj & ~SVM_EVTINJ_VALID);
 + env->hflags &= ~HF_INHIBIT_IRQ_MASK;
-
-@ignne@
-//# place: cpu_clear_ignne: first_cpu HF2_IGNNE_MASK {HF2_IGNNE_MASK}
-position p;
-@@
-- env->hflags2@p &= ~HF2_IGNNE_MASK;
-+ if (env->hflags2 & HF2_IGNNE_MASK) {
-+	env->hflags2 &= ~HF2_IGNNE_MASK;
-+ }
