@@ -8,6 +8,7 @@ instructions would make them exact, but a Linux guest then stands still: seen wi
 and with 8 ns an instruction, on amd-vnmi and in the demo."""
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -86,13 +87,22 @@ def shares(root, work):
     return [*share('machine', root, 'readonly=on'), *share('work', work)]
 
 
+def take_turns(host, cpus):
+    """Whether several CPUs are to run in one thread of QEMU's, one after the other.
+
+    In threads of their own those of 7.2 (Debian 12) now and then keep a translation of what another one
+    has just written: Linux changes its own code by way of INT3, and a CPU that finds none there any more
+    where it has trapped goes back and traps again, for ever. 10.0 locks a page before it translates."""
+    return cpus > 1 and int(re.search(r'version (\d+)', version(host))[1]) < 10
+
+
 def needs_spare_cpu(host, cpus, icount):
     """Whether CMD is to be kept off the first CPU, so that there is to be one more.
 
     Whenever one of QEMU TCG's CPUs loads an FPU state it resets IGNNE of the first one, in hflags2 and
     without a lock. What that one changes there in the same moment is lost: GIF, or that its guest has
     nested paging. Of a CPU that runs no guests nothing changes there. Our own QEMU does without."""
-    return cpus > 1 and not host.strict and not icount
+    return cpus > 1 and not (host.strict or icount or take_turns(host, cpus))
 
 
 @contextmanager
@@ -140,7 +150,8 @@ def running(host, kernel, run, *extra):
         initrd = make_initrd(host, kernel, run.folder, modules=(*MODULES, 'overlay'), files={'over': ''})
     else:
         initrd = make_initrd(host, kernel, run.folder)
-    words = command('tcg', host, run.cpus, kernel.vmlinux(), initrd, serials)
+    accelerator = 'tcg,thread=single' if take_turns(host, run.cpus) else 'tcg'
+    words = command(accelerator, host, run.cpus, kernel.vmlinux(), initrd, serials)
     if not run.alone:
         words += [*shares('/', run.work), *share_modules('modules', kernel)]
     if run.over:

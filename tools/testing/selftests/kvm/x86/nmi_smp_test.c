@@ -366,6 +366,8 @@ static void switch_one(void)
 	write_file(file, "0");
 	usleep(10000);
 	write_file(file, "1");
+	/* On one CPU the vCPUs send little: each waits for the other's turn. */
+	usleep(20000);
 }
 
 static void hotplug(void)
