@@ -11,8 +11,7 @@
 /// there, and takes an absent stack segment for any other segment. STI makes a shadow even
 /// where interrupts were on, and SYSCALL loses the status flags. A watchpoint that the frame of
 /// an event hits is found under the lock that the delivery holds, outside of any instruction
-/// that could be made to start anew. What VMRUN injects as an interrupt is delivered at once, and
-/// would be once more if the CPU's thread is asked for something before the next exit.
+/// that could be made to start anew.
 //# files: target/i386/cpu.c target/i386/tcg/helper-tcg.h target/i386/tcg/excp_helper.c
 //# files: target/i386/tcg/system/excp_helper.c
 //# files: target/i386/tcg/seg_helper.c target/i386/tcg/emit.c.inc
@@ -25,7 +24,7 @@
 //# matches: exit_info 1 before 1 after 1
 //# matches: event_type 1 software_interrupt 1 task_switch 1 unblock 2
 //# matches: frame 1 target 1 absent_stack 1 syscall 1 sti 1
-//# matches: popped_rf 1 debug_request 1 watched_frame 1 event_rf 2 delivered 1 injected 1
+//# matches: popped_rf 1 debug_request 1 watched_frame 1 event_rf 2 delivered 1
 
 @include@
 typedef CPUX86State;
@@ -318,12 +317,3 @@ position p;
 @@
   x86_stl_phys@p(cs, env->vm_vmcb + offsetof(struct vmcb, control.event_inj), event_inj & ~SVM_EVTINJ_VALID);
 + env->hflags &= ~HF_INHIBIT_IRQ_MASK;
-
-@injected@
-//# place: helper_vmrun: {SVM_EVTINJ_TYPE_INTR} {do_interrupt_x86_hardirq} {exception_index=-1} {SVM_EVTINJ_TYPE_NMI}
-symbol vector;
-position p;
-@@
-  do_interrupt_x86_hardirq@p(env, vector, 1);
-+ cs->exception_index = -1;
-  break;
