@@ -92,7 +92,9 @@ def take_turns(host, cpus):
 
     In threads of their own those of 7.2 (Debian 12) now and then keep a translation of what another one
     has just written: Linux changes its own code by way of INT3, and a CPU that finds none there any more
-    where it has trapped goes back and traps again, for ever. 10.0 locks a page before it translates."""
+    where it has trapped goes back and traps again, for ever. 10.0 locks a page before it translates.
+    In turn they are no good for guests that get interrupts, for VMRUN's are delivered again if the
+    thread turns to another CPU before the next exit."""
     return cpus > 1 and int(re.search(r'version (\d+)', version(host))[1]) < 10
 
 
