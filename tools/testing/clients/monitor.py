@@ -70,13 +70,14 @@ def idle(here):
 def backtraces(here, rounds):
     """sysrq-l so many times: one CPU asks, and each has to answer, the others by an NMI."""
     before = here.nmis()
-    # sysrq has the kernel print on the console, too.
+    # sysrq has the kernel print on the console, too, in the middle of a line of ours if there is one.
     said = here.run(f'n=0; while [ $n -lt {rounds} ]; do dmesg -c >/dev/null; echo l >/proc/sysrq-trigger; '
                     "dmesg | sed -n 's/.*NMI backtrace for cpu \\([0-9]*\\).*/cpu \\1/p' | sort -u | "
-                    'xargs echo answers:; n=$((n + 1)); done', ANSWER + 10 * rounds)
-    answers = [line for line in said if re.match('answers:', line)]
-    everyone = ' '.join(['answers:', *(f'cpu {cpu}' for cpu in range(CPUS))])
-    check(answers == [everyone] * rounds, f'of {CPUS} CPUs there have answered: {answers}')
+                    'xargs echo answers: >>/answers; n=$((n + 1)); done; uniq -c /answers; rm /answers',
+                    ANSWER + 10 * rounds)
+    answers = [line.split() for line in said if 'answers:' in line]
+    everyone = [str(rounds), 'answers:', *(word for cpu in range(CPUS) for word in ('cpu', str(cpu)))]
+    check(answers == [everyone], f'of {CPUS} CPUs there have answered: {answers}')
     after = here.nmis()
     check(sum(after) - sum(before) == rounds * (CPUS - 1), f'NMIs before: {before}, after {rounds}: {after}')
 
