@@ -220,7 +220,7 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 
 # The guest's kernel first, for it is seen then how far that is.
 run-check-clients: modules selftests image
-	@tools/testing/clients/build-kernel >/dev/null
+	@tools/testing/clients/run --kernel
 	@LONG=1 PARTS="clients cpus" tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
