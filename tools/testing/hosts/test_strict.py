@@ -134,8 +134,8 @@ class StrictCpu(unittest.TestCase):
         done = subprocess.run([STRICT / 'patches'], capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr), (0, ''), done.stdout)
         text = [path.read_text() for path in sorted(written.glob('*.patch'))]
-        self.assertEqual(len(text), 4)
+        self.assertEqual(len(text), 5)
         for patch in text:
-            self.assertRegex(patch, r'(?m)^Subject: \[PATCH \d/4\] target/i386/tcg: \S')
+            self.assertRegex(patch, r'(?m)^Subject: \[PATCH \d/5\] target/i386/tcg: \S')
             self.assertRegex(patch, r'(?m)^Signed-off-by: ')
             self.assertNotRegex(patch, r'(?m)^\+.*\t')
