@@ -94,6 +94,12 @@ guest_syscall:
 after_syscall:
 	vmmcall
 
+	.globl	guest_read_cr2, after_read_cr2
+guest_read_cr2:
+	mov	%cr2, %rax
+after_read_cr2:
+	vmmcall
+
 /* Memory that a guest reads, and what VMSAVE writes. */
 	insn	read, mov (%rax), %rcx
 	insn	read_eax, mov (%rax), %eax

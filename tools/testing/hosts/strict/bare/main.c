@@ -25,6 +25,7 @@
 #define FEATURE_VNMI	(1u << 25)
 
 /* Fields of the VMCB by their offset, appendix B. */
+#define CR_READS	0x000
 #define CR_WRITES	0x002
 #define DR_READS	0x004
 #define EXCEPTIONS	0x008
@@ -63,6 +64,7 @@
 #define SAVE_GDTR	0x460
 #define SAVE_IDTR	0x480
 
+#define EXIT_READ_CR2	0x02
 #define EXIT_DB		0x41
 #define EXIT_BP		0x43
 #define EXIT_UD		0x46
@@ -112,7 +114,8 @@ void vmrun(void *address);
 extern uint64_t gdt[];
 extern uint32_t boot_info;
 extern char at_vmrun[], handlers[], insn_ud2[], guest_nmi[], guest_shadow[], after_shadow[], guest_iret[],
-	guest_iret_fault[], guest_sti[], guest_syscall[], after_syscall[], guest_store[], after_store[], guest_rf[], guest_push[];
+	guest_iret_fault[], guest_sti[], guest_syscall[], after_syscall[], guest_store[], after_store[], guest_rf[], guest_push[],
+	guest_read_cr2[], after_read_cr2[];
 uint32_t watched;
 
 /* The boot code has a second CPU in mind. */
@@ -476,6 +479,16 @@ static void try_instructions(void)
 	vmrun(vmcb);
 	claim(get(EXIT_CODE) == EXIT_SS && get(EXIT_INFO_1) == 0 && get(SAVE_RIP) == (uintptr_t)guest_iret_fault,
 	      "8.2.13: one whose frame ends there takes #SS");
+
+	prepare(guest_read_cr2);
+	*(volatile uint16_t *)(vmcb + CR_READS) = 1;
+	vmrun(vmcb);
+	claim(stopped_at(after_read_cr2), "15.9: an intercept of CR0's reads is none of CR2's");
+	prepare(guest_read_cr2);
+	*(volatile uint16_t *)(vmcb + CR_READS) = 1 << 2;
+	vmrun(vmcb);
+	claim(get(EXIT_CODE) == EXIT_READ_CR2 && get(SAVE_RIP) == (uintptr_t)guest_read_cr2,
+	      "15.9: those have one of their own");
 }
 
 static int has_bytes(unsigned int bytes, const char *of)
