@@ -62,7 +62,8 @@ def events(report, first=r'kvm_nmi_inject: .* again=0', end=r'kvm_nmi_unblock: .
     """Of a recording: injections that were the first attempt, and ends of handlers, which with vNMI are
     the CPU's own affair."""
     begun, ended = len(re.findall(first, report)), len(re.findall(end, report))
-    check((begun, ended) == (SENT, 0 if cpu_has_vnmi() else SENT), f'{SENT} NMIs are {begun} injections and {ended} ends in the recording: '
+    wanted = SENT, 0 if cpu_has_vnmi() else SENT
+    check((begun, ended) == wanted, f'{SENT} NMIs are {begun} injections and {ended} ends in the recording: '
           f'{report[-500:]}')
 
 
