@@ -54,13 +54,19 @@ static inline bool nested_vnmi_emulated(struct vcpu_svm *svm)
 	return svm->nmi.l2_vnmi && !vnmi;
 }
 
+/* Has L1 the CPU's vNMI?  While an L2 without it runs the CPU keeps no latch. */
+static inline bool vnmi_on(struct vcpu_svm *svm)
+{
+	return svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK;
+}
+
 /* Does the CPU keep the latch of what runs now?  Not for L2 without vNMI. */
 static inline bool vnmi_in_use(struct vcpu_svm *svm)
 {
 	if (!vnmi || (is_guest_mode(&svm->vcpu) && !svm->nmi.l2_vnmi))
 		return false;
 
-	return svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK;
+	return vnmi_on(svm);
 }
 
 /* L1's latch; while L2 uses vNMI it rests in L1's VMCB. */

@@ -234,10 +234,9 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 		svm->nested.vmcb02.ptr->control.int_ctl |=
 			int_ctl & (V_NMI_PENDING_MASK | V_NMI_BLOCKING_MASK |
 				   V_NMI_ENABLE_MASK);
-	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
+	} else if (vnmi_masked(svm)) {
 		/* One latch, which the CPU does not keep while L2 runs. */
-		if (vnmi_masked(svm))
-			latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
+		latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
 		vnmi_set_masked(svm, false);
 	}
 	nmi_rearm(svm);
@@ -261,7 +260,7 @@ void svm_nmi_leave_l2(struct vcpu_svm *svm)
 		/* A delivery that was interrupted has not masked NMIs. */
 		if (svm->vcpu.arch.nmi_injected)
 			svm->nested.ctl.int_ctl &= ~V_NMI_BLOCKING_MASK;
-	} else if (svm->vmcb01.ptr->control.int_ctl & V_NMI_ENABLE_MASK) {
+	} else if (vnmi_on(svm)) {
 		vnmi_set_masked(svm, nmi->l1.state != NMI_OPEN);
 		latch_move(svm, &nmi->l1, LATCH_FORGET, 0);
 	}
