@@ -13,6 +13,7 @@ import shutil
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from functools import cache
 
 from kernel import GUEST, HERE, archive, initramfs
 from process import HostError, emulator, tool
@@ -37,6 +38,7 @@ def program(host):
     return [STRICT, *(word for folder in FIRMWARE for word in ('-L', folder))]
 
 
+@cache
 def version(host):
     """What it calls itself, without the distribution's part."""
     name = tool(*program(host), '--version').decode().splitlines()[0].partition('(')[0].strip()
@@ -111,7 +113,7 @@ def needs_spare_cpu(host, cpus, icount):
 def nudged(path, pause=2):
     """While the block lasts QEMU, with QMP on this socket, presses a key of the host every few seconds.
 
-    QEMU TCG loses an interrupt now and then: at VMRUN and #VMEXIT the CPU's thread changes
+    QEMU TCG loses an interrupt now and then: at VMRUN the CPU's thread changes
     interrupt_request without the lock under which the others set bits in it. If it is the timer's,
     and no other comes, the host sleeps for ever with it in the APIC's IRR. Any other wakes it."""
     over = threading.Event()
