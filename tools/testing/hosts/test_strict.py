@@ -20,6 +20,7 @@ RULES = {'nextrip': 'NextRIP is', 'nextrip-inject': 'returns to NextRIP', 'rubbi
          'event-type': 'INT3 is an exception|NextRIP is after|EXITINTINFO has the NMI|says nothing of the mask',
          'vnmi-mask': 'waits while NMIs are masked|an IRET unmasks|IRET that faults',
          'vnmi-shadow': 'end of the interrupt shadow|INTn in the shadow',
+         'vnmi-first': 'leaves IF set',
          'vnmi-inject': 'an NMI that is injected masks|says nothing of the mask',
          'vnmi-abort': 'while V_NMI is delivered|says nothing of the mask',
          'vnmi-intercept': 'without the NMI intercept', 'vnmi-iret': 'an IRET unmasks',

@@ -72,6 +72,7 @@
 #define EXIT_SS		0x4c
 #define EXIT_GP		0x4d
 #define EXIT_PF		0x4e
+#define EXIT_VINTR	0x64
 #define EXIT_PUSHF	0x70
 #define EXIT_CPUID	0x72
 #define EXIT_IRET	0x74
@@ -88,8 +89,11 @@
 
 #define INTERCEPT(code)	(1ull << ((code) - 0x60))
 #define V_INTR_MASKING	(1u << 24)
+#define V_IRQ		(1u << 8)
 #define V_NMI		(1u << 11)
 #define V_NMI_MASK	(1u << 12)
+#define V_IGN_TPR	(1u << 20)
+#define V_INTR_MASKING	(1u << 24)
 #define V_NMI_ENABLE	(1u << 26)
 #define EVENT(type, vector)	(1u << 31 | (type) << 8 | (vector))
 #define EVENT_NMI	EVENT(2u, 2u)
@@ -721,6 +725,15 @@ static void try_vnmi(void)
 	vmrun(vmcb);
 	claim(stopped_in_handler(2) && on_stack(0) == (uintptr_t)handlers + 16 * 0x40,
 	      "15.21.5: INTn in the shadow ends it, and V_NMI is taken before its handler");
+
+	idt[2].attributes = 0x8f00;	/* IF stays set */
+	prepare_vnmi(guest_nmi, V_NMI | V_IRQ | V_IGN_TPR | V_INTR_MASKING);
+	set(SAVE_RFLAGS, get(SAVE_RFLAGS) | 0x200);
+	set(INTERCEPTS, get(INTERCEPTS) | INTERCEPT(EXIT_VINTR));
+	vmrun(vmcb);
+	claim(get(EXIT_CODE) == EXIT_VINTR && get(SAVE_RIP) == (uintptr_t)handlers + 16 * 2,
+	      "15.21.4: where V_NMI leaves IF set an interrupt comes before its handler's first instruction");
+	set_present(2, 1);
 
 	prepare_vnmi(guest_nmi, V_NMI | 1u << 25);
 	vmrun(vmcb);
