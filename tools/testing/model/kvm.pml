@@ -18,6 +18,13 @@
  *   cpu_injects() cpu_took_nmi() cpu_nmi_interrupted() cpu_boundary() cpu_stepped()
  *   cpu_iret_begins() cpu_iret_retired() cpu_iret_exits()
  *   forget()			clear its own scratch
+ *
+ * and, if it has the hooks by which kvm.ko hands NMIs over before an entry (since 6.4):
+ *
+ *   HAND_OVER()			set_vnmi_pending()
+ *   handed			is_vnmi_pending()
+ *   vcpu_load()			user space is about to look at a vCPU
+ *   GOES_FIRST() goes_first	in interrupt_allowed(): that NMI keeps an IRQ back
  *   rest()			its share of the property at_rest
  */
 byte nmi_pending;
@@ -52,8 +59,21 @@ inline clear_scratch()
 	forget()
 }
 
-/* An NMI that has just come is vcpu->arch.nmi_queued. */
-inline process_nmi(queued)
+#ifndef HAND_OVER
+#define handed			false
+#define goes_first		false
+#define GOES_FIRST()		skip
+#define vcpu_load()		skip
+#define HAND_OVER()		skip
+#else
+#define HANDS_OVER
+#endif
+
+/*
+ * An NMI that has just come is vcpu->arch.nmi_queued.  @enters: the vCPU is about to enter
+ * the guest, user space does not look.
+ */
+inline process_nmi(queued, enters)
 {
 	limit = 2;
 	get_nmi_mask();
@@ -63,13 +83,27 @@ inline process_nmi(queued)
 	fi;
 	/* No other third NMI collapses than that of a CPU. */
 	must(once, limit == ((blocked || nmi_injected) -> 1 : 2) || mask_may_lag);
+	if
+	:: handed -> limit--
+	:: else
+	fi;
 	nmi_pending = nmi_pending + queued;
 	if
 	:: nmi_pending > limit -> nmi_pending = limit
 	:: else
 	fi;
-	owed = nmi_pending + nmi_injected;
-	req_event = true
+	owed = nmi_pending + nmi_injected + handed;
+	if
+	:: true -> req_event = true
+#ifdef HANDS_OVER
+	:: enters ->
+		HAND_OVER();
+		if
+		:: nmi_pending > 0 -> req_event = true
+		:: else
+		fi
+#endif
+	fi
 }
 
 /* kvm_check_and_inject_events() */
@@ -103,8 +137,9 @@ inline inject_events()
 	:: else
 	fi;
 	/* An interrupt may be there. */
+	GOES_FIRST();
 	if
-	:: can_inject && !busy && irqs_open ->
+	:: can_inject && !busy && irqs_open && !goes_first ->
 		must(order, !deliverable);
 		event = IRQ
 	:: !can_inject && !busy -> busy = true
@@ -197,25 +232,34 @@ inline world()
 {
 	if
 	/* KVM_NMI, the local APIC, an MSI, the PIT */
-	:: true ->
-		process_nmi(1);
+	:: !halted -> process_nmi(1, true)
+	:: halted ->
+		vcpu_load();
+		process_nmi(1, false);
 		halted = false		/* KVM_REQ_NMI alone does that */
+#ifdef HANDS_OVER
+	/* An interrupt */
+	:: true -> req_event = true
+#endif
 	:: true -> host_timer()
 	/*
 	 * An exception from user space; not before what is injected again.
 	 * After a fault of IRET that KVM has repaired it is the IRET's.
 	 */
 	:: depth < EXC_LEVELS && !exc && !nmi_injected && !halted ->
+		vcpu_load();
 		exc = true;
 		exc_unblocks = iret_has_faulted && IRET_FAULT_UNBLOCKS;
 		req_event = true
 	/* User space moves the guest: the IRET is not next any more. */
 	:: !exc ->
+		vcpu_load();
 		at_iret[depth] = false;
 		moved()
 	/* KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS on a new vCPU */
 	:: true ->
-		process_nmi(0);
+		vcpu_load();
+		process_nmi(0, false);
 		get_nmi_mask();
 		create();
 		exc_unblocks = false;
@@ -255,7 +299,9 @@ inline wake()
 	:: else
 	fi;
 	if
-	:: allowed == 1 || exc || irqs_open -> halted = false
-	:: else -> must(bounded, may_stay_halted)
+	:: allowed == 1 || exc -> halted = false
+	:: allowed != 1 && !exc && irqs_open -> halted = false
+	/* There is none. */
+	:: allowed != 1 && !exc -> must(bounded, may_stay_halted)
 	fi
 }

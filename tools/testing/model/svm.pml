@@ -18,7 +18,7 @@ mtype = { LATCH_NMI, LATCH_IRET, LATCH_NOT_NEXT, LATCH_END, LATCH_FORGET };
 mtype = { WANT_NOTHING, WANT_VNMI, WANT_STEP };
 
 /* enum nmi_loan */
-mtype = { LOAN_NONE, LOAN_VNMI, LOAN_HELD_VNMI, STEP_IRET, STEP_TASK_SWITCH, STEP_SHADOW };
+mtype = { LOAN_NONE, LOAN_VNMI, LOAN_FIRST_VNMI, LOAN_HELD_VNMI, STEP_IRET, STEP_TASK_SWITCH, STEP_SHADOW };
 
 /* struct nmi_latch; where the intercepted IRET is, as a depth */
 mtype state = NMI_OPEN;
@@ -182,7 +182,7 @@ inline loan_return()
 
 /* nmi.c */
 
-inline ask_again()
+inline nmi_want_again()
 {
 	nmi_want(WANT_NOTHING);
 	nmi_ask_again()
@@ -191,7 +191,7 @@ inline ask_again()
 inline svm_nmi_cancel()
 {
 	if
-	:: want != WANT_NOTHING -> ask_again()
+	:: want != WANT_NOTHING -> nmi_want_again()
 	:: else
 	fi
 }

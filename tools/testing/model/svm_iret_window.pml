@@ -104,7 +104,7 @@ inline svm_nmi_enter()
 	fi;
 	if
 	:: want == WANT_STEP && event != NONE ->
-		ask_again();
+		nmi_want_again();
 		kick = true
 	:: want == WANT_STEP && event == NONE -> loan_make()
 	:: else
@@ -169,7 +169,7 @@ inline entry_is_over()
 	:: again
 	:: else ->
 		if
-		:: want != WANT_NOTHING -> ask_again()
+		:: want != WANT_NOTHING -> nmi_want_again()
 		:: else
 		fi;
 		if

@@ -173,7 +173,7 @@ inline svm_nmi_enter()
 	emulate_vnmi();
 	if
 	:: want == WANT_STEP && event != NONE ->
-		ask_again();
+		nmi_want_again();
 		kick = true
 	:: want == WANT_STEP && event == NONE -> loan_make()
 	:: else
@@ -184,7 +184,7 @@ inline entry_is_over()
 {
 	loan_return();
 	if
-	:: want != WANT_NOTHING -> ask_again()
+	:: want != WANT_NOTHING -> nmi_want_again()
 	:: else
 	fi;
 	if

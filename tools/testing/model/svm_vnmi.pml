@@ -16,6 +16,12 @@
 #define mask_may_lag		false
 #define late_max		0
 
+#define HAND_OVER()		svm_nmi_hand_over()
+#define GOES_FIRST()		svm_nmi_goes_first()
+#define vcpu_load()		svm_nmi_vcpu_load()
+bool handed;			/* struct svm_nmi, as are those below */
+bool goes_first;		/* scratch */
+
 #include "guest.pml"
 #include "kvm.pml"
 
@@ -83,7 +89,7 @@ inline cpu_boundary()
 
 inline nmi_rearm()
 {
-	enter = (want != WANT_NOTHING);
+	enter = (want != WANT_NOTHING || handed);
 	in_play = enter
 }
 
@@ -93,14 +99,27 @@ inline nmi_want(what)
 	nmi_rearm()
 }
 
+inline nmi_want_again()
+{
+	nmi_want(WANT_NOTHING);
+	if
+	:: nmi_pending > 0 -> req_event = true
+	:: else
+	fi
+}
+
 /* loan.c */
 
 inline vnmi_lend()
 {
-	/* Two become one only where the CPU would not take the first. */
-	must(once, nmi_pending == 1 || blocked || shadow != 0);
-	owed = owed - (nmi_pending - 1);
-	nmi_pending = 1;
+	if
+	:: v_nmi_mask || shadow != 0 ->
+		/* Two become one only where the CPU would not take the first. */
+		must(once, nmi_pending == 1 || blocked || shadow != 0);
+		owed = owed - (nmi_pending - 1);
+		nmi_pending = 1
+	:: else
+	fi;
 	lent = LOAN_VNMI;
 	v_nmi = true
 }
@@ -114,7 +133,42 @@ inline vnmi_take_back()
 	fi
 }
 
+/* vnmi.c; only kvm.ko since 6.4 asks for it */
+
+inline svm_nmi_hand_over()
+{
+	if
+	:: nmi_pending > 0 && !handed ->
+		nmi_pending--;
+		handed = true;
+		nmi_rearm()
+	:: else
+	fi
+}
+
+inline svm_nmi_goes_first()
+{
+	goes_first = handed && !v_nmi_mask
+}
+
+inline vnmi_take_handed()
+{
+	handed = false;
+	nmi_pending++;
+	nmi_rearm()
+}
+
 /* nmi.c */
+
+inline svm_nmi_vcpu_load()
+{
+	if
+	:: handed ->
+		vnmi_take_handed();
+		req_event = true
+	:: else
+	fi
+}
 
 inline get_nmi_mask()
 {
@@ -126,10 +180,7 @@ inline set_nmi_mask()
 	if
 	:: nmi_mask != v_nmi_mask ->
 		v_nmi_mask = nmi_mask;
-		if
-		:: nmi_pending > 0 -> req_event = true
-		:: else
-		fi
+		nmi_want_again()
 	:: else
 	fi
 }
@@ -161,15 +212,13 @@ inline delivery_aborted()
 inline svm_nmi_task_switch()
 {
 	v_nmi_mask = false;
-	if
-	:: nmi_pending > 0 -> req_event = true
-	:: else
-	fi
+	nmi_want_again()
 }
 
 inline create()
 {
 	v_nmi = false;
+	handed = false;
 	v_nmi_mask = false;
 	nmi_want(WANT_NOTHING)
 }
@@ -177,28 +226,27 @@ inline create()
 /* init_vmcb() has cleared the mask. */
 inline reset()
 {
-	v_nmi_mask = false
-}
-
-inline ask_again()
-{
+	handed = false;
 	nmi_want(WANT_NOTHING);
-	if
-	:: nmi_pending > 0 -> req_event = true
-	:: else
-	fi
+	v_nmi_mask = false
 }
 
 inline svm_nmi_cancel()
 {
 	if
-	:: want != WANT_NOTHING -> ask_again()
+	:: want != WANT_NOTHING -> nmi_want_again()
 	:: else
 	fi
 }
 
 inline svm_nmi_enter()
 {
+	if
+	:: handed ->
+		vnmi_take_handed();
+		nmi_want(WANT_VNMI)
+	:: else
+	fi;
 	if
 	:: want == WANT_VNMI && nmi_pending > 0 -> vnmi_lend()
 	:: else
@@ -212,7 +260,7 @@ inline svm_nmi_exit()
 	:: else
 	fi;
 	if
-	:: want != WANT_NOTHING -> ask_again()
+	:: want != WANT_NOTHING && !(nmi_pending > 0 && v_nmi_mask) -> nmi_want_again()
 	:: else
 	fi;
 	nmi_rearm()
@@ -275,6 +323,9 @@ inline rest()
 	must(at_rest, v_nmi_mask == (blocked || nmi_injected))
 }
 
-inline forget() { skip }
+inline forget()
+{
+	goes_first = false
+}
 
 #include "vcpu.pml"

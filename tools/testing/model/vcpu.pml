@@ -31,7 +31,7 @@ outside:
 		exit = NONE;
 		kick = false;
 		rest();
-		must(once, owed == nmi_pending + nmi_injected);
+		must(once, owed == nmi_pending + nmi_injected + handed);
 		iret_unseen = false;
 		clear_scratch();
 		if

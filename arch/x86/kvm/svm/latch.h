@@ -37,6 +37,7 @@ unsigned int loan_return(struct vcpu_svm *svm);
 extern bool vnmi;
 void vnmi_settle(void);
 void vnmi_enable(struct vcpu_svm *svm);
+void vnmi_take_handed(struct vcpu_svm *svm);
 void vnmi_set_masked(struct vcpu_svm *svm, bool masked);
 void vnmi_set_masked_now(struct vcpu_svm *svm, bool masked);
 
@@ -115,7 +116,7 @@ static inline void nmi_rearm(struct vcpu_svm *svm)
 	struct svm_nmi *nmi = &svm->nmi;
 
 	nmi->enter = nmi->l1.state == NMI_RETIRING || nmi->want || nmi->known ||
-		     nmi->called_off ||
+		     nmi->called_off || nmi->handed ||
 		     (nmi->l2_vnmi && nested_vnmi_in_play(svm));
 	nmi->in_play = nmi->enter || nmi->l1.state == NMI_BLOCKED;
 }
@@ -131,6 +132,13 @@ static inline void nmi_ask_again(struct vcpu_svm *svm)
 {
 	if (svm->vcpu.arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, &svm->vcpu);
+}
+
+/* The same, and what was wanted of an entry is over, or the entry did not happen. */
+static inline void nmi_want_again(struct vcpu_svm *svm)
+{
+	nmi_want(svm, WANT_NOTHING);
+	nmi_ask_again(svm);
 }
 
 #endif /* __KVM_X86_SVM_LATCH_H */

@@ -272,25 +272,37 @@ static unsigned int step_take_back(struct vcpu_svm *svm)
 	return (stepped ? LOAN_STEPPED : 0) | (owned ? LOAN_OWNED : 0);
 }
 
-static void vnmi_lend(struct vcpu_svm *svm)
+/* @first: the CPU is to take it right away, as if it were injected. */
+static void vnmi_lend(struct vcpu_svm *svm, bool first)
 {
-	svm->vcpu.arch.nmi_pending = 1;
+	/* V_NMI is one latch: two NMIs that meet where none can be taken are one. */
+	if (!first && svm_nmi_blocked(&svm->vcpu))
+		svm->vcpu.arch.nmi_pending = 1;
+	if (first) {
+		++svm->vcpu.stat.nmi_injections;
+		svm->nmi.record.waiting = 0;
+		if (trace_kvm_nmi_inject_enabled())
+			nmi_trace_injection(svm, false);
+	}
 	svm->vmcb->control.int_ctl |= V_NMI_PENDING_MASK;
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
 }
 
 /* Did the CPU take the NMI? */
-static void vnmi_take_back(struct vcpu_svm *svm)
+static void vnmi_take_back(struct vcpu_svm *svm, bool first)
 {
 	struct kvm_vcpu *vcpu = &svm->vcpu;
 
 	if (svm->vmcb->control.int_ctl & V_NMI_PENDING_MASK) {
 		svm->vmcb->control.int_ctl &= ~V_NMI_PENDING_MASK;
 		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
+		vcpu->stat.nmi_injections -= first;
 		return;
 	}
 
 	--vcpu->arch.nmi_pending;
+	if (first)
+		return;
 	++vcpu->stat.nmi_injections;
 	svm->nmi.record.waiting = 0;
 	trace_kvm_nmi_taken(vcpu);
@@ -318,7 +330,8 @@ void loan_make(struct vcpu_svm *svm, enum nmi_loan kind)
 	case LOAN_NONE:
 		break;
 	case LOAN_VNMI:
-		vnmi_lend(svm);
+	case LOAN_FIRST_VNMI:
+		vnmi_lend(svm, kind == LOAN_FIRST_VNMI);
 		break;
 	case LOAN_HELD_VNMI:
 		hold_vnmi(svm);
@@ -341,7 +354,8 @@ unsigned int loan_return(struct vcpu_svm *svm)
 	case LOAN_NONE:
 		break;
 	case LOAN_VNMI:
-		vnmi_take_back(svm);
+	case LOAN_FIRST_VNMI:
+		vnmi_take_back(svm, svm->nmi.lent.kind == LOAN_FIRST_VNMI);
 		break;
 	case LOAN_HELD_VNMI:
 		release_vnmi(svm);

@@ -224,6 +224,7 @@ void svm_nmi_enter_l2(struct vcpu_svm *svm)
 	if (likely(!svm->nmi.in_play && !svm->nmi.l2_vnmi && !vnmi_masked(svm)))
 		return;
 
+	nmi_want_again(svm);
 	if (svm->nmi.l1.state == NMI_RETIRING)
 		latch_move(svm, &svm->nmi.l1, LATCH_NOT_NEXT, 0);
 

@@ -109,7 +109,7 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	/* User space may have taken away the NMI that was to be injected again. */
 	if (!vcpu->arch.nmi_injected)
 		svm->nmi.redelivery = false;
-	if (!nmi_is_waiting(vcpu))
+	if (!nmi_is_waiting(vcpu) && !svm->nmi.handed)
 		svm->nmi.record.waiting = 0;
 
 	if (masked == svm_get_nmi_mask(vcpu))
@@ -117,7 +117,7 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 
 	if (vnmi_in_use(svm)) {
 		vnmi_set_masked(svm, masked);
-		nmi_ask_again(svm);
+		nmi_want_again(svm);
 	} else if (masked) {
 		latch_move(svm, &svm->nmi.l1, LATCH_NMI, 0);
 	} else {
@@ -175,8 +175,16 @@ void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu)
 /* The vCPU's thread begins KVM_RUN, is scheduled, or wakes. */
 void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 {
-	if (unlikely(vcpu->arch.mp_state == KVM_MP_STATE_HALTED) &&
-	    !nmi_thread_was_preempted(vcpu) && kvm_check_request(KVM_REQ_NMI, vcpu))
+	bool halted = vcpu->arch.mp_state == KVM_MP_STATE_HALTED &&
+		      !nmi_thread_was_preempted(vcpu);
+
+	/* Left over by an entry that did not come to VMRUN. */
+	if (unlikely(to_svm(vcpu)->nmi.handed) &&
+	    (halted || (!vcpu_scheduled_out(vcpu) && nmi_user_space_looks(vcpu)))) {
+		vnmi_take_handed(to_svm(vcpu));
+		nmi_want_again(to_svm(vcpu));
+	}
+	if (unlikely(halted) && kvm_check_request(KVM_REQ_NMI, vcpu))
 		nmi_take_requested(vcpu, svm_get_nmi_mask(vcpu));
 }
 
@@ -218,13 +226,6 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu)
 	nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_STEP);
 }
 
-/* What was wanted of an entry is over, or the entry did not happen. */
-static void ask_again(struct vcpu_svm *svm)
-{
-	nmi_want(svm, WANT_NOTHING);
-	nmi_ask_again(svm);
-}
-
 /* An NMI whose entry was called off has not been injected again: overtaken, or taken away. */
 static void put_back(struct vcpu_svm *svm)
 {
@@ -250,7 +251,7 @@ void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 	u32 event = svm->vmcb->control.exit_int_info;
 
 	if (svm->nmi.want)
-		ask_again(svm);
+		nmi_want_again(svm);
 	if (!(event & SVM_EXITINTINFO_VALID))
 		return;
 
@@ -333,12 +334,23 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	if (svm->nmi.l2_vnmi)
 		nested_vnmi_enter(svm, l1_goes_first(svm));
 
+	if (svm->nmi.handed) {
+		vnmi_take_handed(svm);
+		svm->nmi.want = WANT_VNMI;
+		if (!event && !svm_nmi_blocked(vcpu)) {
+			loan_make(svm, LOAN_FIRST_VNMI);
+			return;
+		}
+		nmi_waits(vcpu, &svm->nmi.record, NMI_WINDOW_VNMI);
+	}
+
 	switch (svm->nmi.want) {
 	case WANT_NOTHING:
 		svm->nmi.known = LOAN_NONE;
 		break;
 	case WANT_VNMI:
-		if (vcpu->arch.nmi_pending)
+		/* A debugger in user space may have come to hold events back. */
+		if (vcpu->arch.nmi_pending && !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
 			loan_make(svm, LOAN_VNMI);
 		break;
 	case WANT_STEP:
@@ -351,7 +363,7 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 		 * is going to run; the window is asked for again after it.
 		 */
 		svm->nmi.known = LOAN_NONE;
-		ask_again(svm);
+		nmi_want_again(svm);
 		smp_send_reschedule(vcpu->cpu);
 		break;
 	}
@@ -450,6 +462,7 @@ static bool reenter_after_step(struct vcpu_svm *svm)
 /* Something was wanted of this entry, or an IRET is on its way. */
 static bool entry_is_over(struct vcpu_svm *svm)
 {
+	struct kvm_vcpu *vcpu = &svm->vcpu;
 	struct nmi_latch *latch = latch_now(svm);
 	unsigned int verdict = loan_return(svm);
 	bool stepped = verdict & LOAN_STEPPED;
@@ -459,8 +472,12 @@ static bool entry_is_over(struct vcpu_svm *svm)
 	    reenter_after_step(svm))
 		return true;
 
-	if (svm->nmi.want)
-		ask_again(svm);
+	/* While a handler runs there is nothing to decide: it is lent to the next entry, too. */
+	if (svm->nmi.want &&
+	    !(svm->nmi.want == WANT_VNMI && vcpu->arch.nmi_pending && vnmi_masked(svm))) {
+		svm->nmi.want = WANT_NOTHING;
+		nmi_ask_again(svm);
+	}
 	if (latch->state == NMI_RETIRING)
 		look_for_iret(svm, latch, stepped);
 	if (svm->nmi.l2_vnmi && nested_vnmi_exit(svm))
@@ -535,7 +552,7 @@ int svm_nmi_task_switch(struct kvm_vcpu *vcpu, u16 tss_selector, int idt_index,
 	else
 		vnmi_set_masked_now(svm, false);
 
-	nmi_ask_again(svm);
+	nmi_want_again(svm);
 	return ret;
 }
 
@@ -544,10 +561,11 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	svm->nmi.redelivery = false;
 	svm->nmi.called_off = false;
+	svm->nmi.handed = false;
 	svm->nmi.record.waiting = 0;
+	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	vnmi_enable(svm);
 }
 

@@ -53,7 +53,8 @@ enum nmi_want {
 /* What is lent to one VMRUN, or kept from it. */
 enum nmi_loan {
 	LOAN_NONE,
-	LOAN_VNMI,			/* V_NMI */
+	LOAN_VNMI,			/* V_NMI, for an NMI that has to wait */
+	LOAN_FIRST_VNMI,		/* V_NMI that the CPU takes before anything else */
 	LOAN_HELD_VNMI,			/* a V_NMI of L2 is kept from it */
 
 	/* A single step; over what, as far as that matters: */
@@ -94,6 +95,7 @@ struct svm_nmi {
 	bool l2_vnmi;			/* L2 runs, and L1 uses vNMI for it */
 	bool redelivery;		/* the NMI to be injected is not a new one */
 	bool called_off;		/* its delivery has not begun: there was no VMRUN */
+	bool handed;			/* common code left an NMI to the next entry */
 
 	/* L1's latch, also L2's if L1 does not use vNMI: there is one then. */
 	struct nmi_latch l1;
@@ -127,6 +129,8 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection);
 bool svm_get_nmi_mask(struct kvm_vcpu *vcpu);
 void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked);
 void svm_enable_nmi_window(struct kvm_vcpu *vcpu);
+bool svm_nmi_hand_over(struct kvm_vcpu *vcpu);
+bool svm_nmi_handed_over(struct kvm_vcpu *vcpu);
 
 /* svm.c */
 void svm_nmi_hardware_setup(void);
@@ -134,6 +138,7 @@ void nested_vnmi_setup(void);
 void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu);
 void svm_nmi_reset(struct kvm_vcpu *vcpu);
 void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu);
+bool svm_nmi_goes_first(struct vcpu_svm *svm);
 void svm_nmi_cancel(struct kvm_vcpu *vcpu);
 void svm_nmi_delivery_aborted(struct kvm_vcpu *vcpu);
 void svm_nmi_enter(struct kvm_vcpu *vcpu);

@@ -14,6 +14,12 @@ static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 	return &to_svm(vcpu)->nmi.record;
 }
 
+/* What the CPU has taken as if it were injected is pending up to the next exit. */
+static bool nmi_is_taken(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(to_svm(vcpu)->nmi.lent.kind) == LOAN_FIRST_VNMI;
+}
+
 static const char *nmi_path(struct kvm_vcpu *vcpu)
 {
 	if (vnmi_in_use(to_svm(vcpu)))

@@ -2,17 +2,17 @@
 ///
 /// Since 6.4 the distribution's module uses vNMI by itself: common code hands NMIs
 /// over through two hooks, and nested.c passes the bits of L2 on. vnmi.c and
-/// nested_vnmi.c do all of that, so the hooks stay empty and the rest goes.
+/// nested_vnmi.c do all of that, so the hooks are theirs and the rest goes.
 //# files: svm/svm.c svm/svm.h svm/nested.c svm/sev.c
 //# matches: functions 0 6.12+=7 hooks 0 6.12+=1 own_variable 0 6.12+=1 own_parameter 0 6.12+=1
 //# matches: declared_parameter 0 6.12+=1 enabled 0 6.12+=1 hooks_off 0 6.12+=1
 //# matches: announced 0 6.12+=1 initialized 0 6.12+=1 reset_fields 0 6.12+=1
 //# matches: fields 0 6.12+=1 nested 0 6.12+=2 sync_bits 0 6.12+=1 checked 0 6.12+=1
-//# matches: nmi_complete 0 6.12=1 nmi_complete_returns 0 7.3+=1
+//# matches: nmi_complete 0 6.12=1 nmi_complete_returns 0 7.3+=1 irq_waits 0 6.12+=1
 //# gone: svm_is_vnmi_pending svm_set_vnmi_pending is_vnmi_enabled nested_vnmi_enabled
 
 @functions@
-symbol svm_x86_ops, svm_is_vnmi_pending, svm_set_vnmi_pending, is_vnmi_pending, set_vnmi_pending;
+symbol svm_x86_ops, svm_nmi_handed_over, svm_nmi_hand_over, svm_is_vnmi_pending, svm_set_vnmi_pending, is_vnmi_pending, set_vnmi_pending;
 symbol vcpu, svm, vnmi, vgif, true, false, control, mask, ret;
 type T;
 identifier fn = {
@@ -31,7 +31,18 @@ position p;
   struct kvm_x86_ops ops@p = {
 - .is_vnmi_pending = svm_is_vnmi_pending,
 - .set_vnmi_pending = svm_set_vnmi_pending,
++ .is_vnmi_pending = svm_nmi_handed_over,
++ .set_vnmi_pending = svm_nmi_hand_over,
   };
+
+@irq_waits@
+//# place: svm_interrupt_allowed: svm_interrupt_blocked svm_nmi_goes_first -EBUSY|nested_run_pending
+position p;
+@@
+- if (svm_interrupt_blocked@p(vcpu))
++ if (svm_interrupt_blocked(vcpu) ||
++     (unlikely(svm->nmi.handed) && svm_nmi_goes_first(svm)))
+	return 0;
 
 @own_variable@
 identifier v = {vnmi};

@@ -9,7 +9,8 @@
  *
  * An NMI that cannot be injected right now is lent to the CPU as V_NMI (loan.c),
  * and the CPU takes it as soon as NMIs are unmasked, GIF is set and no
- * interrupt shadow is left.
+ * interrupt shadow is left.  Common code since 6.4 leaves an NMI to the next entry
+ * without the way of all events: then it is lent at once, also if nothing is in its way.
  *
  * V_NMI is one latch.  Two NMIs that meet where none can be taken, in a shadow
  * or with GIF clear, are one, as on a CPU.
@@ -24,6 +25,7 @@
 
 #include "x86.h"
 #include "latch.h"
+#include "../nmi_request.h"
 
 /* Once settled: the CPU delivers NMIs. */
 bool __read_mostly vnmi = true;
@@ -45,6 +47,47 @@ void vnmi_enable(struct vcpu_svm *svm)
 
 	svm->vmcb01.ptr->control.int_ctl |= V_NMI_ENABLE_MASK;
 	vmcb_mark_dirty(svm->vmcb01.ptr, VMCB_INTR);
+}
+
+/*
+ * Common code has accepted an NMI; an entry is next.  True if it is that entry's to lend
+ * it to the CPU, and common code has it no more.
+ *
+ * What the entry injects comes first, as an exception has to, and an IRQ that was being
+ * delivered.  A new IRQ does not: svm_nmi_goes_first().  An SMI may have to wait for the
+ * entry after it, and the NMI with it.  A debugger in user space may hold back events, and
+ * steps from one to the next.
+ */
+bool svm_nmi_hand_over(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (!vnmi || is_guest_mode(vcpu) || !vnmi_on(svm) || svm->nmi.handed ||
+	    vcpu->arch.smi_pending || vcpu->guest_debug || nmi_user_space_looks(vcpu))
+		return false;
+
+	svm->nmi.handed = true;
+	nmi_rearm(svm);
+	return true;
+}
+
+/* One more than common code has pending. */
+bool svm_nmi_handed_over(struct kvm_vcpu *vcpu)
+{
+	return to_svm(vcpu)->nmi.handed;
+}
+
+/* With an NMI handed over: may an IRQ not be injected before it? */
+bool svm_nmi_goes_first(struct vcpu_svm *svm)
+{
+	return !vnmi_masked(svm);
+}
+
+/* The NMI that was handed over is pending as others are.  The caller sees to what is wanted. */
+void vnmi_take_handed(struct vcpu_svm *svm)
+{
+	svm->nmi.handed = false;
+	++svm->vcpu.arch.nmi_pending;
 }
 
 static void set_masked(struct vmcb *vmcb, bool masked)

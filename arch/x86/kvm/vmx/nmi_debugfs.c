@@ -15,6 +15,12 @@ static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 	return &to_vmx(vcpu)->nmi.record;
 }
 
+/* None is pending that the CPU has taken. */
+static bool nmi_is_taken(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
 static const char *nmi_path(struct kvm_vcpu *vcpu)
 {
 	struct loaded_vmcs *vmcs = READ_ONCE(to_vmx(vcpu)->loaded_vmcs);
