@@ -131,7 +131,7 @@ TRACE_EVENT(kvm_nmi_unblock,
 				       { NMI_UNBLOCK_RESET, "reset" }))
 );
 
-/* The CPU took the NMI that was lent to it, some time in the last run. */
+/* The CPU took the NMI that waited for it, some time in the last run. */
 TRACE_EVENT(kvm_nmi_taken,
 	    TP_PROTO(struct kvm_vcpu *vcpu),
 	    TP_ARGS(vcpu),
