@@ -10,6 +10,8 @@
  * A wrong implementation lets the NMI overtake the exception, or the IRQ the NMI,
  * or drops one of them because only one can be injected per entry.
  */
+#include <sys/mman.h>
+
 #include "nmi_events.h"
 
 #define INC_RBX_SIZE	3	/* the instructions after guest_stop_next */
@@ -28,6 +30,24 @@ static void guest(void)
 static void guest_without_irq(void)
 {
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
+	guest_stage(STAGE_END);
+}
+
+static uint64_t stack;
+extern char after_int3[];
+
+static void guest_int3(void)
+{
+	x2apic_enable();
+	guest_irqs_on();
+	guest_stage(STAGE_READY);
+	asm volatile("mov %%rsp, %%rbx\n\t"
+		     "mov %0, %%rsp\n\t"
+		     "int3\n"
+		     "after_int3:\n\t"
+		     "cli\n\t"
+		     "mov %%rbx, %%rsp"
+		     : : "r"(stack + PAGE_SIZE) : "rbx", "memory");
 	guest_stage(STAGE_END);
 }
 
@@ -135,6 +155,28 @@ static void nmi_then_irq_behind_shadow(void)
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, behind }, { IRQ_VECTOR, behind });
 }
 
+/*
+ * An exit interrupts the delivery of the exception, as its frame's page is not the guest's. When it
+ * is, KVM injects the exception again, which began before the IRQ came.
+ */
+static void int3_then_irq(void)
+{
+	struct kvm_msi msi = { .address_lo = APIC_DEFAULT_GPA, .data = IRQ_VECTOR };
+	struct kvm_vcpu *vcpu = create_vm(guest_int3, NULL);
+	void *page;
+
+	stack = vm_vaddr_alloc_page(vcpu->vm);
+	sync_global_to_guest(vcpu->vm, stack);
+	run_to(vcpu, STAGE_READY);
+	page = addr_gva2hva(vcpu->vm, stack);
+	TEST_ASSERT(!mprotect(page, 4096, PROT_NONE), "mprotect: %s", strerror(errno));
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EFAULT, "no EFAULT");
+	TEST_ASSERT(!mprotect(page, 4096, PROT_READ | PROT_WRITE), "mprotect: %s", strerror(errno));
+	TEST_ASSERT(__vm_ioctl(vcpu->vm, KVM_SIGNAL_MSI, &msi) == 1, "no MSI");
+	run_to(vcpu, STAGE_END);
+	CHECK_EVENTS(vcpu, { BP_VECTOR, after_int3 }, { IRQ_VECTOR, after_int3 });
+}
+
 static const struct test_case cases[] = {
 	{ "an NMI comes after an exception, at its handler's first instruction", exception_then_nmi },
 	{ "an NMI comes before an IRQ", nmi_then_irq },
@@ -142,6 +184,7 @@ static const struct test_case cases[] = {
 	{ "exception, NMI and IRQ come in this order", all_three },
 	{ "a second NMI still comes before the IRQ", two_nmis_then_irq },
 	{ "after an interrupt shadow the NMI comes before the IRQ, too", nmi_then_irq_behind_shadow },
+	{ "an IRQ does not take the place of an INT3 that is injected again", int3_then_irq },
 };
 
 int main(void)
