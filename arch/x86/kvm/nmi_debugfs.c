@@ -40,11 +40,8 @@ static const char * const unblock_names[] = {
 static void show_vcpu(struct seq_file *m, struct kvm_vcpu *vcpu)
 {
 	const struct nmi_record *record = nmi_record(vcpu);
-	unsigned int pending = READ_ONCE(vcpu->arch.nmi_pending);
+	unsigned int pending = nmi_number_pending(vcpu);
 	u64 waiting = READ_ONCE(record->waiting), since = 0;
-
-	if (pending && nmi_is_taken(vcpu))
-		--pending;
 
 	seq_printf(m, "vcpu_id=%u level=%d path=%s state=%s", vcpu->vcpu_id,
 		   is_guest_mode(vcpu) ? 2 : 1, nmi_path(vcpu), nmi_state_name(vcpu, &since));

@@ -155,7 +155,7 @@ TRACE_EVENT(kvm_nmi_taken,
 
 #ifndef _KVM_NMI_TRACE_WAITS
 #define _KVM_NMI_TRACE_WAITS
-/* An NMI waits for @window: at first, and again before each entry until it is injected. */
+/* An NMI waits for @window: whenever that is decided, again until it is injected. */
 static inline void nmi_waits(struct kvm_vcpu *vcpu, struct nmi_record *record,
 			     enum nmi_window window)
 {

@@ -275,14 +275,15 @@ static unsigned int step_take_back(struct vcpu_svm *svm)
 /* @first: the CPU is to take it right away, as if it were injected. */
 static void vnmi_lend(struct vcpu_svm *svm, bool first)
 {
-	/* V_NMI is one latch: two NMIs that meet where none can be taken are one. */
-	if (!first && svm_nmi_blocked(&svm->vcpu))
-		svm->vcpu.arch.nmi_pending = 1;
 	if (first) {
 		++svm->vcpu.stat.nmi_injections;
 		svm->nmi.record.waiting = 0;
 		if (trace_kvm_nmi_inject_enabled())
-			nmi_trace_injection(svm, false);
+			nmi_trace_injection(svm, svm->nmi.told);
+		svm->nmi.told = false;
+	} else if (svm_nmi_blocked(&svm->vcpu)) {
+		/* One latch: two NMIs that meet where none can be taken are one. */
+		svm->vcpu.arch.nmi_pending = 1;
 	}
 	svm->vmcb->control.int_ctl |= V_NMI_PENDING_MASK;
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
@@ -296,7 +297,10 @@ static void vnmi_take_back(struct vcpu_svm *svm, bool first)
 	if (svm->vmcb->control.int_ctl & V_NMI_PENDING_MASK) {
 		svm->vmcb->control.int_ctl &= ~V_NMI_PENDING_MASK;
 		vmcb_mark_dirty(svm->vmcb, VMCB_INTR);
-		vcpu->stat.nmi_injections -= first;
+		if (first) {
+			--vcpu->stat.nmi_injections;
+			svm->nmi.told = true;
+		}
 		return;
 	}
 

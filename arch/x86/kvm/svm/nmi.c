@@ -3,7 +3,8 @@
  * Guest NMIs on AMD CPUs: where they come in, and who keeps the latch they are about.
  *
  * An NMI that common code has made pending (vcpu->arch.nmi_pending) is injected
- * through EVENTINJ as soon as svm_nmi_allowed() says so.  From then on NMIs are
+ * through EVENTINJ as soon as svm_nmi_allowed() says so, or, on CPUs with vNMI and kernels
+ * since 6.4, lent to the next entry as it is (vnmi.c).  From then on NMIs are
  * blocked until the guest's IRET.  An NMI that arrives meanwhile stays pending
  * and asks for a window: an exit at the first instruction boundary at which it
  * can be taken.
@@ -109,8 +110,10 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	/* User space may have taken away the NMI that was to be injected again. */
 	if (!vcpu->arch.nmi_injected)
 		svm->nmi.redelivery = false;
-	if (!nmi_is_waiting(vcpu) && !svm->nmi.handed)
+	if (!nmi_is_waiting(vcpu) && !svm->nmi.handed) {
 		svm->nmi.record.waiting = 0;
+		svm->nmi.told = false;
+	}
 
 	if (masked == svm_get_nmi_mask(vcpu))
 		return;
@@ -145,7 +148,8 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 	}
 
 	if (trace_kvm_nmi_inject_enabled())
-		nmi_trace_injection(svm, redelivery);
+		nmi_trace_injection(svm, redelivery || svm->nmi.told);
+	svm->nmi.told = false;
 
 	if (!redelivery) {
 		++vcpu->stat.nmi_injections;
@@ -177,12 +181,13 @@ void svm_nmi_vcpu_load(struct kvm_vcpu *vcpu)
 {
 	bool halted = vcpu->arch.mp_state == KVM_MP_STATE_HALTED &&
 		      !nmi_thread_was_preempted(vcpu);
+	struct vcpu_svm *svm = to_svm(vcpu);
 
-	/* Left over by an entry that did not come to VMRUN. */
-	if (unlikely(to_svm(vcpu)->nmi.handed) &&
+	/* No entry came to VMRUN since, or KVM_RUN ended with what user space was told. */
+	if (unlikely(svm->nmi.handed) &&
 	    (halted || (!vcpu_scheduled_out(vcpu) && nmi_user_space_looks(vcpu)))) {
-		vnmi_take_handed(to_svm(vcpu));
-		nmi_want_again(to_svm(vcpu));
+		vnmi_take_handed(svm);
+		nmi_want_again(svm);
 	}
 	if (unlikely(halted) && kvm_check_request(KVM_REQ_NMI, vcpu))
 		nmi_take_requested(vcpu, svm_get_nmi_mask(vcpu));
@@ -334,7 +339,11 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 	if (svm->nmi.l2_vnmi)
 		nested_vnmi_enter(svm, l1_goes_first(svm));
 
-	if (svm->nmi.handed) {
+	if (svm->nmi.handed && vcpu->arch.smi_pending) {
+		/* It came after; what makes the exit that it waits for comes before both. */
+		vnmi_take_handed(svm);
+		nmi_want_again(svm);
+	} else if (svm->nmi.handed) {
 		vnmi_take_handed(svm);
 		svm->nmi.want = WANT_VNMI;
 		if (!event && !svm_nmi_blocked(vcpu)) {
@@ -564,6 +573,7 @@ void svm_nmi_reset(struct kvm_vcpu *vcpu)
 	svm->nmi.redelivery = false;
 	svm->nmi.called_off = false;
 	svm->nmi.handed = false;
+	svm->nmi.told = false;
 	svm->nmi.record.waiting = 0;
 	latch_open(svm, &svm->nmi.l1, NMI_UNBLOCK_RESET);
 	vnmi_enable(svm);

@@ -96,6 +96,7 @@ struct svm_nmi {
 	bool redelivery;		/* the NMI to be injected is not a new one */
 	bool called_off;		/* its delivery has not begun: there was no VMRUN */
 	bool handed;			/* common code left an NMI to the next entry */
+	bool told;			/* of its injection, which did not come about */
 
 	/* L1's latch, also L2's if L1 does not use vNMI: there is one then. */
 	struct nmi_latch l1;

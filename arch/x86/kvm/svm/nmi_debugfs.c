@@ -14,10 +14,15 @@ static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 	return &to_svm(vcpu)->nmi.record;
 }
 
-/* What the CPU has taken as if it were injected is pending up to the next exit. */
-static bool nmi_is_taken(struct kvm_vcpu *vcpu)
+/* What the CPU has taken as if it were injected is in nmi_pending up to the next exit. */
+static unsigned int nmi_number_pending(struct kvm_vcpu *vcpu)
 {
-	return READ_ONCE(to_svm(vcpu)->nmi.lent.kind) == LOAN_FIRST_VNMI;
+	struct svm_nmi *nmi = &to_svm(vcpu)->nmi;
+	unsigned int pending = READ_ONCE(vcpu->arch.nmi_pending);
+
+	if (pending && READ_ONCE(nmi->lent.kind) == LOAN_FIRST_VNMI)
+		--pending;
+	return pending + READ_ONCE(nmi->handed);
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)

@@ -2,7 +2,8 @@
 ///
 /// Since 6.4 the distribution's module uses vNMI by itself: common code hands NMIs
 /// over through two hooks, and nested.c passes the bits of L2 on. vnmi.c and
-/// nested_vnmi.c do all of that, so the hooks are theirs and the rest goes.
+/// nested_vnmi.c do all of that, so the hooks are theirs and the rest goes. An IRQ is not
+/// injected while an NMI is handed over that comes before it.
 //# files: svm/svm.c svm/svm.h svm/nested.c svm/sev.c
 //# matches: functions 0 6.12+=7 hooks 0 6.12+=1 own_variable 0 6.12+=1 own_parameter 0 6.12+=1
 //# matches: declared_parameter 0 6.12+=1 enabled 0 6.12+=1 hooks_off 0 6.12+=1
@@ -12,7 +13,8 @@
 //# gone: svm_is_vnmi_pending svm_set_vnmi_pending is_vnmi_enabled nested_vnmi_enabled
 
 @functions@
-symbol svm_x86_ops, svm_nmi_handed_over, svm_nmi_hand_over, svm_is_vnmi_pending, svm_set_vnmi_pending, is_vnmi_pending, set_vnmi_pending;
+symbol svm_nmi_handed_over, svm_nmi_hand_over;
+symbol svm_x86_ops, svm_is_vnmi_pending, svm_set_vnmi_pending, is_vnmi_pending, set_vnmi_pending;
 symbol vcpu, svm, vnmi, vgif, true, false, control, mask, ret;
 type T;
 identifier fn = {

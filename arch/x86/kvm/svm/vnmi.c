@@ -25,7 +25,6 @@
 
 #include "x86.h"
 #include "latch.h"
-#include "../nmi_request.h"
 
 /* Once settled: the CPU delivers NMIs. */
 bool __read_mostly vnmi = true;
@@ -50,8 +49,8 @@ void vnmi_enable(struct vcpu_svm *svm)
 }
 
 /*
- * Common code has accepted an NMI; an entry is next.  True if it is that entry's to lend
- * it to the CPU, and common code has it no more.
+ * Common code has accepted an NMI.  True if it is the next entry's to lend it to the CPU,
+ * and common code has it no more.
  *
  * What the entry injects comes first, as an exception has to, and an IRQ that was being
  * delivered.  A new IRQ does not: svm_nmi_goes_first().  An SMI may have to wait for the

@@ -15,10 +15,9 @@ static struct nmi_record *nmi_record(struct kvm_vcpu *vcpu)
 	return &to_vmx(vcpu)->nmi.record;
 }
 
-/* None is pending that the CPU has taken. */
-static bool nmi_is_taken(struct kvm_vcpu *vcpu)
+static unsigned int nmi_number_pending(struct kvm_vcpu *vcpu)
 {
-	return false;
+	return READ_ONCE(vcpu->arch.nmi_pending);
 }
 
 static const char *nmi_path(struct kvm_vcpu *vcpu)

@@ -158,18 +158,34 @@ static void run_to_handler(struct kvm_vcpu *vcpu, unsigned int nr)
 	CHECK_EQ(vcpu_stat(vcpu, "nmi_injections"), nr);
 }
 
-/* The first NMI is injected, the second one is the CPU's to take. */
-static void two_in_parts(void)
+/*
+ * The first NMI is injected, or the CPU's to take as the second one: before a debugger no kernel
+ * leaves NMIs to the CPU that can be injected.
+ */
+static void in_parts(bool debugger)
 {
 	struct kvm_vcpu *vcpu = create_vm(guest_stops, on_nmi_stop);
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
 
 	run_to(vcpu, STAGE_READY);
+	if (debugger)
+		vcpu_guest_debug_set(vcpu, &debug);
 	send_nmi(vcpu);
 	run_to_handler(vcpu, 1);
 	send_nmi(vcpu);
 	run_to_handler(vcpu, 2);
 	run_to(vcpu, STAGE_END);
 	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+}
+
+static void two_in_parts(void)
+{
+	in_parts(false);
+}
+
+static void two_before_a_debugger(void)
+{
+	in_parts(true);
 }
 
 static void given_up(void)
@@ -197,6 +213,7 @@ static const struct test_case cases[] = {
 	{ "thousands of NMIs back to back cost no exit and no window", back_to_back },
 	{ "neither do 1000 NMIs one by one", one_by_one },
 	{ "an NMI counts once when an exit interrupts its delivery", two_in_parts },
+	{ "so it does before a debugger, where it is injected", two_before_a_debugger },
 	{ "an NMI counts once when entries for it are given up", given_up },
 };
 
