@@ -13,6 +13,7 @@ SELFTESTS = TESTING / "selftests/kvm"
 HOSTS = "amd amd-vnmi intel intel-soft"
 # These only when they are asked for: two need a CPU that is built first.
 OPTIONAL = "amd-strict amd-strict-vnmi intel-pml"
+ON_BOCHS = "intel", "intel-soft", "intel-pml"
 
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2

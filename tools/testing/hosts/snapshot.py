@@ -29,6 +29,8 @@ IPS = 40_000_000
 # believes it has timers that fire all the time.
 CMDLINE = (f'console=ttyS0,115200 no_timer_check mitigations=off nokaslr tsc=reliable tsc_early_khz={IPS // 1000} '
            'nowatchdog random.trust_cpu=on cryptomgr.notests oops=panic')
+# A CPU that sleeps by MWAIT wants another one to wake it, and Bochs 2.7 stands still.
+OF_SEVERAL = ' idle=halt'
 
 CONFIG = f'''\
 plugin_ctrl: biosdev=1, usb_uhci=1, extfpuirq=1, serial=1, unmapped=1, busmouse=0, iodebug=0, \
@@ -38,7 +40,7 @@ display_library: rfb, options="timeout=0,no_gui_console"
 memory: guest={{memory}}, host={{memory}}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
-cpu: model={{cpu}}, count=1, ips={IPS}, reset_on_triple_fault=0
+cpu: model={{cpu}}, count={{cpus}}, ips={IPS}, reset_on_triple_fault=0
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, path=disk, mode=flat, cylinders=0
 boot: disk
@@ -100,13 +102,14 @@ def save(process, folder):
     wait_for(lambda: said('Do you want to continue'), process, 300, 'saving the machine')
 
 
-def build(host, kernel, folder):
+def build(host, kernel, cpus, folder):
     folder.mkdir(parents=True)
     initrd = initramfs(folder / 'initramfs', GUEST / 'init',
                        kernel.modules(*MODULES, *kernel.dependencies(host.module)),
                        {'transport': (GUEST / 'transport-disk').read_text()})
-    write_boot_disk(folder / 'disk', folder, kernel.vmlinux(), initrd, CMDLINE, DISK_SIZE)
-    (folder / 'config').write_text(CONFIG.format(cpu=host.cpu, memory=host.memory))
+    write_boot_disk(folder / 'disk', folder, kernel.vmlinux(), initrd,
+                    CMDLINE + (OF_SEVERAL if cpus > 1 else ''), DISK_SIZE)
+    (folder / 'config').write_text(CONFIG.format(cpu=host.cpu, cpus=cpus, memory=host.memory))
     for name in 'console', 'output', 'bochs.log':
         (folder / name).touch()
     with bochs(['-f', 'config'], folder, stdin=subprocess.PIPE) as process:
@@ -115,9 +118,9 @@ def build(host, kernel, folder):
         save(process, folder)
 
 
-def ingredients(host, kernel):
+def ingredients(host, kernel, cpus):
     """A digest of all that goes into the snapshot."""
-    digest = hashlib.sha256(repr((host.cpu, host.memory, CMDLINE, CONFIG, DISK_SIZE)).encode())
+    digest = hashlib.sha256(repr((host.cpu, cpus, host.memory, CMDLINE, OF_SEVERAL, CONFIG, DISK_SIZE)).encode())
     files = [kernel.vmlinuz, *kernel.modules(*MODULES, *kernel.dependencies(host.module)),
              *(GUEST / name for name in ('init', 'transport-disk', 'boot.S')),
              *(HERE / name for name in ('kernel.py', 'bootdisk.py', 'snapshot.py'))]
@@ -127,11 +130,11 @@ def ingredients(host, kernel):
 
 
 @contextmanager
-def snapshot(host, kernel):
+def snapshot(host, kernel, cpus=1):
     """The folder of a current snapshot, which nobody replaces during the block."""
-    kept = kernel.keep / f'bochs-{host.cpu}'
+    kept = kernel.keep / f'bochs-{host.cpu}-{cpus}'
     kernel.keep.mkdir(parents=True, exist_ok=True)
-    wanted = ingredients(host, kernel)
+    wanted = ingredients(host, kernel, cpus)
     current = lambda: (kept / 'ingredients').exists() and (kept / 'ingredients').read_text() == wanted
     with open(kernel.keep / f'{kept.name}.lock', 'w') as lock:
         while True:
@@ -144,6 +147,6 @@ def snapshot(host, kernel):
                       '(a kernel for debugging: some minutes)',
                       file=sys.stderr)
                 shutil.rmtree(kept, ignore_errors=True)
-                build(host, kernel, kept)
+                build(host, kernel, cpus, kept)
                 (kept / 'ingredients').write_text(wanted)
         yield kept

@@ -438,7 +438,7 @@ class EmulatorTest(Folder):
     def test_two_runs_at_once_make_one_snapshot(self):
         built = []
 
-        def build(host, tree, folder):
+        def build(host, tree, cpus, folder):
             built.append(folder)
             time.sleep(0.2)
             folder.mkdir(parents=True)
@@ -462,10 +462,14 @@ class EmulatorTest(Folder):
                 use_twice()
                 self.assertEqual(len(built), 2)
 
-    def test_bochs_refuses_a_second_cpu(self):
-        with self.assertRaisesRegex(HostError, 'one CPU'), \
-                bochs.running(HOSTS['intel'], None, SimpleNamespace(cpus=2)):
-            pass
+    def test_a_snapshot_is_for_a_number_of_cpus(self):
+        kept = set()
+        with mock.patch('snapshot.build', lambda *arguments: arguments[-1].mkdir()), \
+                mock.patch('snapshot.ingredients', return_value='some'), contextlib.redirect_stderr(io.StringIO()):
+            for cpus in 1, 2:
+                with snapshot.snapshot(HOSTS['intel'], SimpleNamespace(keep=self.folder, kver='6.1'), cpus) as folder:
+                    kept.add(folder)
+        self.assertEqual(len(kept), 2)
 
     def test_intel_soft_is_intel_without_virtual_nmis(self):
         self.assertEqual(set(HOSTS['intel-soft'].params) - set(HOSTS['intel'].params), {'vnmi=0'})
