@@ -164,7 +164,7 @@ endif
 ## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
 ##                    (KVERS="6.1 6.12 7.3" for several kernels)
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, amd-strict-vnmi,
-##                    intel, intel-soft, intel-pml)
+##                    intel, intel-soft, intel-pml, intel-arrow-lake)
 ## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)

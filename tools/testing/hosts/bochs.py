@@ -9,7 +9,7 @@ import subprocess
 from contextlib import contextmanager
 
 import programs
-from process import HostError, environment, tool
+from process import HostError, NotHere, environment, tool
 from snapshot import DISK_SIZE, bochs, snapshot
 
 BLOCK = 4096                # as in guest/transport-disk
@@ -73,19 +73,30 @@ def without_network():
     return []
 
 
+def help_on(*topic):
+    done = subprocess.run(['bochs-bin', '--help', *topic], env=environment(), text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    return done.stdout
+
+
 def version(_host):
     """What it calls itself, at the head of its help."""
-    done = subprocess.run(['bochs-bin', '--help'], env=environment(), text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    found = re.search(r'Bochs x86 Emulator \S+', done.stdout)
+    found = re.search(r'Bochs x86 Emulator \S+', help_on())
     if not found:
         raise HostError('bochs-bin does not tell its version')
     return found[0]
 
 
+def must_have(host):
+    """Not every Bochs has every model."""
+    if host.cpu not in help_on('cpu').split():
+        raise NotHere(f'{version(host)} has no CPU model {host.cpu}')
+
+
 @contextmanager
 def running(host, kernel, run):
     """The restored host, as a context whose value is the emulator's process."""
+    must_have(host)
     programs.copy(run.needs, run.work / '.host/root')
     with snapshot(host, kernel, run.cpus) as kept:
         state = restore_folder(kept, run)

@@ -17,6 +17,13 @@ class HostError(Exception):
     """The host cannot do its job; the text is for people."""
 
 
+class NotHere(HostError):
+    """This machine's emulator has no such host: nothing has failed. Tests are skipped by this line."""
+
+    def __str__(self):
+        return f'not on this machine: {super().__str__()}'
+
+
 def environment():
     """Tools of the administrator (modprobe) are wanted by everybody here."""
     return {**os.environ, 'PATH': os.environ.get('PATH', '') + ':/usr/sbin:/sbin'}

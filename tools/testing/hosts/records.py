@@ -53,4 +53,8 @@ INTEL_SOFT = replace(INTEL, name='intel-soft', params=(*INTEL.params, 'vnmi=0'))
 INTEL_PML = replace(INTEL, name='intel-pml', cpu='corei7_skylake_x', params=(*INTEL.params, 'enable_apicv=0'),
                     reads=('pml=Y',))
 
-HOSTS = {host.name: host for host in (AMD, AMD_VNMI, AMD_STRICT, AMD_STRICT_VNMI, INTEL, INTEL_SOFT, INTEL_PML)}
+# The latest model of Bochs 3.0; 2.7 does not have it.
+INTEL_ARROW_LAKE = replace(INTEL_PML, name='intel-arrow-lake', cpu='arrow_lake')
+
+HOSTS = {host.name: host for host in (
+    AMD, AMD_VNMI, AMD_STRICT, AMD_STRICT_VNMI, INTEL, INTEL_SOFT, INTEL_PML, INTEL_ARROW_LAKE)}

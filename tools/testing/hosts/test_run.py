@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -32,7 +33,7 @@ import qemu
 import session
 import snapshot
 from as_module import as_module
-from process import HostError, OwnTime, emulator
+from process import HostError, NotHere, OwnTime, emulator
 from records import HOSTS
 from verdict import COMPLAINT, judge
 
@@ -462,6 +463,18 @@ class EmulatorTest(Folder):
                 use_twice()
                 self.assertEqual(len(built), 2)
 
+    def test_bochs_says_what_host_it_does_not_have(self):
+        heads = {number: f'Bochs x86 Emulator {number}\nSupported CPU models:\n{models}\n'
+                 for number, models in (('2.7', 'corei7_haswell_4770'), ('3.0', 'corei7_haswell_4770\narrow_lake'))}
+        for number, host, reason in (
+                ('2.7', 'intel', None), ('3.0', 'intel-arrow-lake', None),
+                ('2.7', 'intel-arrow-lake', 'Bochs x86 Emulator 2.7 has no CPU model arrow_lake')):
+            with self.subTest(number=number, host=host), mock.patch('bochs.help_on', return_value=heads[number]), \
+                    (self.assertRaises(NotHere) if reason else contextlib.nullcontext()) as refused:
+                bochs.must_have(HOSTS[host])
+            if reason:
+                self.assertEqual(str(refused.exception), f'not on this machine: {reason}')
+
     def test_a_snapshot_is_for_a_number_of_cpus(self):
         kept = set()
         with mock.patch('snapshot.build', lambda *arguments: arguments[-1].mkdir()), \
@@ -470,6 +483,10 @@ class EmulatorTest(Folder):
                 with snapshot.snapshot(HOSTS['intel'], SimpleNamespace(keep=self.folder, kver='6.1'), cpus) as folder:
                     kept.add(folder)
         self.assertEqual(len(kept), 2)
+
+    def test_intel_arrow_lake_is_intel_pml_of_another_model(self):
+        self.assertEqual(replace(HOSTS['intel-arrow-lake'], name='intel-pml', cpu=HOSTS['intel-pml'].cpu),
+                         HOSTS['intel-pml'])
 
     def test_intel_soft_is_intel_without_virtual_nmis(self):
         self.assertEqual(set(HOSTS['intel-soft'].params) - set(HOSTS['intel'].params), {'vnmi=0'})

@@ -172,6 +172,13 @@ class Check(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, r"\Acheck: UNTIL is soon: .*\n\Z")
 
+    def test_not_here(self):
+        """a host that this machine's emulator does not have is a skip with its reason, and no failure"""
+        status, lines = self.check("", 125, "run: intel-pml: not on this machine: Bochs 1.0 has no such model\n",
+                                   hosts="intel-pml")
+        self.assertEqual(lines[0], "skip intel-pml: Bochs 1.0 has no such model")
+        self.assertEqual((status, lines[-1]), (0, "0 passed, 0 failed, 1 skipped"))
+
     def test_crashed(self):
         """a host that crashes after good tests has failed, with the reason"""
         status, lines = self.check(GOOD, 125, "run: amd: the kernel crashed\n")
