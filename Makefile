@@ -154,7 +154,7 @@ endif
 ## make check-long    make check and more of it: all tests on amd-vnmi and under the other L1, what comes at
 ##                    random five to ten times, check-debug
 ## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration, KGDB
-##                    (HOST=amd-strict-vnmi on a CPU with vNMI)
+##                    (HOST=amd-strict-vnmi on a CPU with vNMI, HOST=intel, HOST=intel-soft)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -218,10 +218,12 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 
-# The guest's kernel first, for it is seen then how far that is.
+# The guest's kernel first, for it is seen then how far that is. The part is called for amd.
+clients-hosts = amd $(filter-out amd,$(HOST))
 run-check-clients: modules selftests image
 	@tools/testing/clients/run --kernel
-	@LONG=1 PARTS="clients cpus" tools/testing/harness/check
+	@LONG=1 HOSTS='$(clients-hosts)' PARTS='clients $(if $(filter intel%,$(HOST)),cpus-$(HOST),cpus)' \
+		tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
 run-check-debug: known-hosts

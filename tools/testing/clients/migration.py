@@ -4,10 +4,13 @@ of NMIs."""
 
 from functools import partial
 
-from machine import ANSWER, BOOT, LONG, Guest, await_, check, cpu_has_vnmi, delivered, is_ours, load, on_their_way
+from machine import ANSWER, BOOT, LONG, MODULE, Guest, await_, check, cpu_has_vnmi, delivered, is_ours, load, \
+    on_their_way
 
 STORM = 30                  # NMIs
 DISK = '/tmp/disk.qcow2'
+# With the CPU's help, and without.
+WITH, WITHOUT = {'kvm_intel': ('virtual NMIs', 'soft vNMI'), 'kvm_amd': ("the CPU's vNMI", 'the IRET window')}[MODULE]
 
 
 def has_moved(source):
@@ -80,7 +83,9 @@ def migration_test():
 
     moves = [(partial(load, stock=True), "from ours to the distribution's module"), (load, 'and back to ours')]
     if cpu_has_vnmi():
-        moves += [(partial(load, 'vnmi=0'), "from the CPU's vNMI to the IRET window"), (load, 'and back to vNMI')]
+        moves += [(partial(load, 'vnmi=0'), f'from {WITH} to {WITHOUT}'), (load, f'and back to {WITH}')]
+    elif MODULE == 'kvm_intel':
+        moves += [(partial(load, 'vnmi=1'), f'from {WITHOUT} to {WITH}'), (load, f'and back to {WITHOUT}')]
     for change_module, where in moves:
         def by_file():
             nonlocal here, count

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from process import HostError, environment, tool
 
+# What QEMU reads when it starts a Linux guest, its own program first.
+QEMU = ('qemu-system-x86_64', '/usr/share/seabios/bios-256k.bin',
+        *(f'/usr/share/qemu/{rom}' for rom in ('kvmvapic.bin', 'linuxboot_dma.bin', 'pvh.bin')))
+
 
 def find(name):
     """The file that a program's name or a path stands for, in its real folder."""

@@ -132,7 +132,7 @@ def ingredients(host, kernel, cpus):
 @contextmanager
 def snapshot(host, kernel, cpus=1):
     """The folder of a current snapshot, which nobody replaces during the block."""
-    kept = kernel.keep / f'bochs-{host.cpu}-{cpus}'
+    kept = kernel.keep / f'bochs-{host.cpu}-{host.memory}-{cpus}'
     kernel.keep.mkdir(parents=True, exist_ok=True)
     wanted = ingredients(host, kernel, cpus)
     current = lambda: (kept / 'ingredients').exists() and (kept / 'ingredients').read_text() == wanted

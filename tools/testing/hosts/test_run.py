@@ -475,14 +475,15 @@ class EmulatorTest(Folder):
             if reason:
                 self.assertEqual(str(refused.exception), f'not on this machine: {reason}')
 
-    def test_a_snapshot_is_for_a_number_of_cpus(self):
+    def test_a_snapshot_is_for_a_number_of_cpus_and_an_amount_of_memory(self):
         kept = set()
         with mock.patch('snapshot.build', lambda *arguments: arguments[-1].mkdir()), \
                 mock.patch('snapshot.ingredients', return_value='some'), contextlib.redirect_stderr(io.StringIO()):
-            for cpus in 1, 2:
-                with snapshot.snapshot(HOSTS['intel'], SimpleNamespace(keep=self.folder, kver='6.1'), cpus) as folder:
+            for memory, cpus in (384, 1), (384, 2), (1024, 2):
+                host = replace(HOSTS['intel'], memory=memory)
+                with snapshot.snapshot(host, SimpleNamespace(keep=self.folder, kver='6.1'), cpus) as folder:
                     kept.add(folder)
-        self.assertEqual(len(kept), 2)
+        self.assertEqual(len(kept), 3)
 
     def test_intel_arrow_lake_is_intel_pml_of_another_model(self):
         self.assertEqual(replace(HOSTS['intel-arrow-lake'], name='intel-pml', cpu=HOSTS['intel-pml'].cpu),
