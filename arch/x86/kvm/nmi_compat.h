@@ -45,17 +45,12 @@
 
 /* Not told: nmi_request.h */
 #define vcpu_scheduled_out(v)	((void)(v), false)
-#define nmi_user_space_looks(v)	((void)(v), true)
+#define vcpu_wants_to_run(v)	((void)(v), false)
 
 #else
 
 #define vcpu_scheduled_out(v)	READ_ONCE((v)->scheduled_out)
-
-/*
- * Does the thread do something for user space other than to enter the guest?  It may be
- * to read or to replace its events, which at the start of KVM_RUN are in the shared page.
- */
-#define nmi_user_space_looks(v)	(!(v)->wants_to_run || READ_ONCE((v)->run->kvm_dirty_regs))
+#define vcpu_wants_to_run(v)	((v)->wants_to_run)
 
 #endif
 

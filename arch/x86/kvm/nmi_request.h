@@ -22,6 +22,15 @@ static inline bool nmi_thread_was_preempted(struct kvm_vcpu *vcpu)
 }
 
 /*
+ * Does the vCPU's thread do something for user space other than to enter the guest?  It may
+ * be to read or to replace its events, which at the start of KVM_RUN are in the shared page.
+ */
+static inline bool nmi_user_space_looks(struct kvm_vcpu *vcpu)
+{
+	return !vcpu_wants_to_run(vcpu) || READ_ONCE(vcpu->run->kvm_dirty_regs);
+}
+
+/*
  * Common code ends a HLT for the mere request to look at new NMIs, before it knows
  * whether NMIs are blocked; a CPU sleeps on if they are. So a vendor module looks where
  * the thread of a halted vCPU comes by: when KVM_RUN begins, and when it wakes. It

@@ -25,6 +25,7 @@
 
 #include "x86.h"
 #include "latch.h"
+#include "../nmi_request.h"
 
 /* Once settled: the CPU delivers NMIs. */
 bool __read_mostly vnmi = true;
