@@ -2,12 +2,15 @@
 """What people watch NMIs with: QEMU's statistics, debugfs, trace-cmd, perf."""
 
 import re
+import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from machine import BOOT, DEBUGFS, LONG, Shared, await_, check, cpu_has_vnmi, delivered, meanwhile, tool, trace
+from machine import BOOT, DEBUGFS, LONG, WORK, Shared, await_, check, cpu_has_vnmi, delivered, meanwhile, tool, \
+    trace
 
 SENT = 20
 
@@ -51,6 +54,27 @@ def statistic(here):
     return sum(found)
 
 
+@contextmanager
+def kvm_stat(told):
+    """What the kernel's own kvm_stat counts as long as the block lasts, a line each second."""
+    log, words = Path('/tmp/kvm_stat.log'), ('-d', '-l', '-s', '1', '-f', 'nmi_injections')
+
+    def lines():
+        check(program.poll() is None, f'kvm_stat has ended with status {program.returncode}: {log.read_text()[-300:]}')
+        return log.read_text().splitlines()
+    with open(log, 'w', encoding='utf-8') as said, \
+            subprocess.Popen([sys.executable, '-u', WORK / 'kvm_stat', *words], stdout=said, stderr=said) as program:
+        try:
+            await_(lines, BOOT, lambda: 'kvm_stat says nothing')
+            yield
+            # The second one from here was begun after the last NMI.
+            here = len(lines())
+            await_(lambda: len(lines()) >= here + 2, BOOT, lambda: 'kvm_stat says no more')
+        finally:
+            program.send_signal(signal.SIGINT)
+    told += log.read_text().splitlines()
+
+
 def reads():
     """The file of each VM, to its end."""
     for file in DEBUGFS.glob('*/nmi'):
@@ -70,9 +94,10 @@ def events(report, first=r'kvm_nmi_inject: .* again=0', end=r'kvm_nmi_unblock: .
 def observers_test():
     here = Shared.get()
     # All of them watch the same NMIs, and each other.
-    statistics, counts = [statistic(here)], [delivered()]
+    statistics, counts, told = [statistic(here)], [delivered()], []
     with observing('trace-cmd', 'record', '-q', '-e', 'kvm_nmi', '-o', '/tmp/trace.dat'), \
-            observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'), meanwhile(reads):
+            observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'), meanwhile(reads), \
+            kvm_stat(told):
         send(here)
     statistics.append(statistic(here))
     counts.append(delivered())
@@ -82,6 +107,11 @@ def observers_test():
     def info_stats():
         check(statistics[1] - statistics[0] == SENT, f'before and after {SENT} NMIs QEMU has {statistics}')
     yield f"QEMU's info stats counts {SENT} of {SENT} NMIs", info_stats
+
+    def kvm_stat_log():
+        counted = sum(int(line.split()[-1]) for line in told if re.fullmatch(r'[-\d]+ [:\d]+ +\d+', line))
+        check(counted == SENT, f'of {SENT} NMIs its lines have {counted}: {told}')
+    yield f"kvm_stat's column nmi_injections grows by {SENT}", kvm_stat_log
 
     def debugfs():
         check(counts[1] - counts[0] == SENT, f'before and after {SENT} NMIs debugfs has {counts}')
