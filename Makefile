@@ -154,7 +154,8 @@ endif
 ## make check-long    make check and more of it: all tests on amd-vnmi and under the other L1, what comes at
 ##                    random five to ten times, check-debug
 ## make check-clients what people do with NMIs: QEMU's monitor, libvirt, dumps, sysrq-l, migration, KGDB
-##                    (HOST=amd-strict-vnmi on a CPU with vNMI, HOST=intel, HOST=intel-soft)
+##                    (HOST=amd-strict-vnmi on a CPU with vNMI, HOST=intel, HOST=intel-soft,
+##                    STOCK=1 with the distribution's module)
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
@@ -197,12 +198,19 @@ endif
 ifneq ($(filter demo shell fuzz check-clients report,$(MAKECMDGOALS)),)
 deps: known-host
 endif
+ifneq ($(filter check-clients,$(MAKECMDGOALS)),)
+deps: known-stock
+endif
 $(after-deps): deps
 	@$(give-back); $(MAKE) KVER='$(wanted)' run-$@
 
 # A name misspelt is told before anything is built.
 known-host:
 	@$(if $(HOST),! command -v python3 >/dev/null || HOST='$(HOST)' python3 -B tools/testing/harness/suite.py HOST,:)
+
+known-stock:
+	@case '$(STOCK)' in '' | 1) ;; *) \
+		echo "STOCK: it is 1, for the distribution's module, or not set, but not $(STOCK)" >&2; exit 1 ;; esac
 
 known-hosts:
 	@HOSTS='$(HOSTS)' python3 -B tools/testing/harness/suite.py
@@ -222,7 +230,8 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 clients-hosts = amd $(filter-out amd,$(HOST))
 run-check-clients: modules selftests image
 	@tools/testing/clients/run --kernel
-	@LONG=1 HOSTS='$(clients-hosts)' PARTS='clients $(if $(filter intel%,$(HOST)),cpus-$(HOST),cpus)' \
+	@LONG=1 STOCK='$(STOCK)' HOSTS='$(clients-hosts)' \
+	PARTS='clients $(if $(STOCK),,$(if $(filter intel%,$(HOST)),cpus-$(HOST),cpus))' \
 		tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from machine import ANSWER, AT_END, BOOT, CMDLINE, CPUS, HOST_CPUS, INITRD, KERNEL, LONG, Machine, \
-    await_, check, end, tool
+    await_, check, end, needs_ours, tool
 from monitor import is_reset
 
 SOCKETS = '/tmp/libvirt-guest'      # .serial and .qmp
@@ -145,6 +145,7 @@ def claims(domain):
     yield 'so do managedsave and start, and the next one is counted', managed
 
     def reset():
+        needs_ours()
         domain.machine.stop_on_the_way(domain.count)
         virsh('inject-nmi guest', 'inject-nmi guest', 'reset guest')
         is_reset()

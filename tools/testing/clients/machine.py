@@ -42,6 +42,10 @@ class Failed(Exception):
     """A claim that does not hold; the text is a line for people."""
 
 
+class Skipped(Exception):
+    """A claim that cannot be tried here; the text says why."""
+
+
 def check(holds, text):
     if not holds:
         raise Failed(text)
@@ -403,6 +407,12 @@ def is_ours():
     return Path('/sys/module', MODULE, 'version').exists()
 
 
+def needs_ours():
+    """For a claim that cannot be tried without what our module tells of NMIs."""
+    if not is_ours():
+        raise Skipped("the distribution's module tells nothing of NMIs")
+
+
 def cpu_has_vnmi():
     """Whether the CPU has vNMI, or virtual NMIs, and our module uses it."""
     parameter = Path('/sys/module', MODULE, 'parameters/vnmi')
@@ -424,7 +434,7 @@ def log(line):
 
 def states():
     """What debugfs tells of the vCPUs of all VMs that there are, with our module only."""
-    check(is_ours(), "the distribution's module tells nothing of NMIs")
+    needs_ours()
     told = ''.join(file.read_text() for file in DEBUGFS.glob('*/nmi'))
     check(told, f'our module tells nothing in {DEBUGFS}')
     return told

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from machine import BOOT, DEBUGFS, LONG, WORK, Shared, await_, check, cpu_has_vnmi, delivered, meanwhile, tool, \
-    trace
+from machine import BOOT, DEBUGFS, LONG, WORK, Shared, await_, check, cpu_has_vnmi, delivered, is_ours, meanwhile, \
+    needs_ours, tool, trace
 
 SENT = 20
 
@@ -94,13 +94,16 @@ def events(report, first=r'kvm_nmi_inject: .* again=0', end=r'kvm_nmi_unblock: .
 def observers_test():
     here = Shared.get()
     # All of them watch the same NMIs, and each other.
-    statistics, counts, told = [statistic(here)], [delivered()], []
-    with observing('trace-cmd', 'record', '-q', '-e', 'kvm_nmi', '-o', '/tmp/trace.dat'), \
-            observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'), meanwhile(reads), \
-            kvm_stat(told):
+    statistics, counts, told = [statistic(here)], [delivered() if is_ours() else 0], []
+    with ExitStack() as stack:
+        if is_ours():
+            stack.enter_context(observing('trace-cmd', 'record', '-q', '-e', 'kvm_nmi', '-o', '/tmp/trace.dat'))
+            stack.enter_context(observing('perf', 'record', '-q', '-a', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.data'))
+            stack.enter_context(meanwhile(reads))
+        stack.enter_context(kvm_stat(told))
         send(here)
     statistics.append(statistic(here))
-    counts.append(delivered())
+    counts.append(delivered() if is_ours() else 0)
     # trace-cmd has switched all of them off at its end.
     trace(True)
 
@@ -114,15 +117,18 @@ def observers_test():
     yield f"kvm_stat's column nmi_injections grows by {SENT}", kvm_stat_log
 
     def debugfs():
+        needs_ours()
         check(counts[1] - counts[0] == SENT, f'before and after {SENT} NMIs debugfs has {counts}')
     yield f'debugfs tells {SENT} of {SENT} NMIs, read all the while', debugfs
 
     def trace_cmd():
+        needs_ours()
         events(tool('trace-cmd', 'report', '-i', '/tmp/trace.dat', patience=BOOT))
     ends = ", and no ends, which are the CPU's" if cpu_has_vnmi() else ' and their ends'
     yield f'trace-cmd records {SENT} of {SENT} injections{ends}', trace_cmd
 
     def perf_record():
+        needs_ours()
         events(tool('perf', 'script', '-i', '/tmp/perf.data', patience=BOOT))
     yield 'so does perf record, as perf script tells it', perf_record
 
@@ -130,6 +136,7 @@ def observers_test():
         return
 
     def perf_trace():
+        needs_ours()
         with observing('perf', 'trace', '-a', '--no-syscalls', '-e', 'kvm_nmi:*', '-o', '/tmp/perf.trace'):
             send(here)
         # It leaves out what is 0, and tells numbers for names.

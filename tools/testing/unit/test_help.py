@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 
 # Parts of others, and "make" itself.
-INTERNAL = {"all", "help", "modules", "known-host", "known-hosts", "report-possible", "iso-parts"}
+INTERNAL = {"all", "help", "modules", "known-host", "known-hosts", "known-stock", "report-possible", "iso-parts"}
 
 
 class Help(unittest.TestCase):
@@ -84,6 +84,13 @@ class Settings(unittest.TestCase):
             status, said, error = self.make(target, "HOST=vax")
             self.assertEqual((status, said), (2, ""))
             self.assertRegex(error, "^HOST: there is no host vax, only amd ")
+
+    def test_unknown_stock(self):
+        """so is a STOCK that is not 1, and 1 is none"""
+        status, said, error = self.make("check-clients", "STOCK=ours")
+        self.assertEqual((status, said), (2, ""))
+        self.assertRegex(error, "^STOCK: it is 1, .*, but not ours$")
+        self.assertTrue(self.make("check-clients", "STOCK=1")[1].startswith("scripts/deps "))
 
 
 @unittest.skipUnless(os.geteuid() == 0, "what root leaves to a user: not run by root")
