@@ -17,8 +17,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGES = ROOT / 'build/nmi-guest/xen'
 MODULES = 'xenfs', 'xen_privcmd', 'xen_evtchn', 'xen_gntdev'
-TOOLS = 'xenstored', 'xenconsoled', 'xen-init-dom0', 'xl', 'libxl-save-helper', 'hvmloader', 'xen-qemu-system-i386'
-# What the domain's chipset, another QEMU, reads.
+TOOLS = 'xenstored', 'xenconsoled', 'xen-init-dom0', 'xl', 'libxl-save-helper'
+# Loaded where a thread is cancelled.
+CANCEL = '/lib/x86_64-linux-gnu/libgcc_s.so.1'
+# What a domain with a chipset needs: that is another QEMU, which reads the files.
+CHIPSET = 'hvmloader', 'xen-qemu-system-i386'
 FIRMWARE = '/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/kvmvapic.bin', '/usr/share/qemu/keymaps/en-us'
 DOMAIN = """\
 name = "nmi-guest"
@@ -57,10 +60,10 @@ def libraries(file):
     return [Path(word) for word in re.findall(r'(?m)^.*?(/\S+) \(0x', said.stdout)]
 
 
-def fill(root):
+def fill(root, tools, files=()):
     """What xl needs, below a folder that becomes dom0's root."""
-    wanted = [file for file in PACKAGES.glob('usr/lib*/**/*') if file.name in TOOLS]
-    wanted += map(Path, FIRMWARE)
+    wanted = [file for file in PACKAGES.glob('usr/lib*/**/*') if file.name in tools]
+    wanted += map(Path, (CANCEL, *files))
     for file in {file: None for program in wanted for file in (program, *libraries(program))}:
         try:
             target = root / file.relative_to(PACKAGES)
@@ -69,21 +72,30 @@ def fill(root):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
         target.chmod(0o755)
+    (root / 'etc/xen').mkdir(parents=True)
+    (root / 'etc/xen/xl.conf').write_text('autoballoon="off"\n')
+
+
+def write_hypervisor(target):
+    """Xen itself, unpacked."""
+    target.write_bytes(gzip.decompress(next(PACKAGES.glob('boot/xen-*.gz')).read_bytes()))
+
+
+def initrd(kernel, root, job):
+    """That of dom0: a folder that was filled, and what it is to do once xl works."""
+    return initramfs(root, HERE / 'dom0-init', kernel.modules(*MODULES), {'job': job.read_text()})
 
 
 def command(kver, emulator, cpus, program, line, folder):
     """The command that boots Xen with the domain, and the file of what that writes to its serial port."""
     kernel = Kernel(ROOT / 'build', kver)
-    hypervisor = next(PACKAGES.glob('boot/xen-*.gz'))
-    (folder / 'xen').write_bytes(gzip.decompress(hypervisor.read_bytes()))
+    write_hypervisor(folder / 'xen')
     root = folder / 'root'
     root.mkdir()
-    fill(root)
+    fill(root, TOOLS + CHIPSET, FIRMWARE)
     write_boot_disk(root / 'disk', folder, program, b'', line, 8 << 20)
     (root / 'domain').write_text(DOMAIN.format(cpus=cpus))
-    (root / 'etc/xen').mkdir(parents=True)
-    (root / 'etc/xen/xl.conf').write_text('autoballoon="off"\n')
-    (folder / 'initrd').write_bytes(initramfs(root, HERE / 'dom0-init', kernel.modules(*MODULES)))
+    (folder / 'initrd').write_bytes(initrd(kernel, root, HERE / 'dom0-job'))
     serial = folder / 'serial'
     serial.touch()
     return [*emulator, '-m', '2048', '-display', 'none', '-nodefaults', '-no-reboot',
