@@ -50,7 +50,7 @@ class Xen(Qemu):
             return count == expected
         count = None
         await_(reached, ANSWER, lambda: f'the domain has counted {count} NMIs, {expected} were sent, and says '
-                                          f'{self.run(f"tail -n 5 {DOMAIN_LOG}")}')
+               f'{self.run(f"tail -n 5 {DOMAIN_LOG}")}')
 
 
 def xen_test():
