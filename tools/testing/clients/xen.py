@@ -49,8 +49,7 @@ class Xen(Qemu):
             check(count <= expected, f'the domain has counted {count} NMIs, {expected} were sent')
             return count == expected
         count = None
-        await_(reached, ANSWER, lambda: f'the domain has counted {count} NMIs, {expected} were sent, and says '
-               f'{self.run(f"tail -n 5 {DOMAIN_LOG}")}')
+        await_(reached, ANSWER, lambda: f'the domain has counted {count} NMIs, {expected} were sent,')
 
 
 def xen_test():
