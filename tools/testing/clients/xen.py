@@ -5,7 +5,7 @@ injects those that xl sends to a domain."""
 import re
 import time
 
-from machine import ANSWER, AT_END, BOOT, KERNEL, TRACING, WORK, Qemu, await_, check
+from machine import ANSWER, AT_END, BOOT, HOST_CPUS, KERNEL, TRACING, WORK, Qemu, await_, check
 
 XEN, DOM0_INITRD = WORK / 'xen', WORK / 'dom0-initrd'
 # Its watchdog needs performance counters, and with it Xen does not tell its dom0 of NMIs.
@@ -21,8 +21,10 @@ class Xen(Qemu):
     at_boot = 0     # NMIs that Xen had counted when that was up
 
     def __init__(self):
+        # With more than the host's they wait for each other: each lock's holder may not be running.
         super().__init__('-kernel', str(XEN), '-append', XEN_CMDLINE,
-                         '-initrd', f'{KERNEL} {DOM0_CMDLINE},{DOM0_INITRD}', memory=1024)
+                         '-initrd', f'{KERNEL} {DOM0_CMDLINE},{DOM0_INITRD}',
+                         cpus=len(HOST_CPUS), memory=1024)
 
     def own(self):
         """NMIs that Xen has counted on its first CPU, the one that is sent the monitor's."""
@@ -69,7 +71,7 @@ def xen_test():
 
     here.run('xl create /domain', BOOT)
     # To ask again and again from here would keep it from booting, where there is one CPU for all.
-    here.run(f"until grep -q '^domain: NMIs' {DOMAIN_LOG}; do sleep 2; done", BOOT)
+    here.run(f"until grep -q '^domain: NMIs' {DOMAIN_LOG}; do sleep 2; done", 2 * BOOT)
 
     def triggered():
         for sent in range(1, 4):
@@ -79,8 +81,9 @@ def xen_test():
     yield "three by xl trigger, one at a time, are counted one by one by a domain's Linux, by nobody else", triggered
 
     def in_domain():
-        # It never halts, and has the CPU that gets them to itself.
-        here.run('xl vcpu-pin 0 0 1; xl vcpu-pin domain 0 0')
+        # It never halts, and has the CPU that gets them, where there are two to itself.
+        if len(HOST_CPUS) > 1:
+            here.run('xl vcpu-pin 0 0 1; xl vcpu-pin domain 0 0')
         AT_END.callback((EXITS / 'enable').write_text, '0')
         (EXITS / 'filter').write_text('exit_code == 0x61')
         (EXITS / 'enable').write_text('1')
