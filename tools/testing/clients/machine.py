@@ -28,7 +28,7 @@ CPUS = 1 if MODULE == 'kvm_intel' else 2    # of a guest; see run
 HOST_CPUS = sorted(os.sched_getaffinity(0))     # where guests may run
 LONG = bool(os.environ.get('LONG'))     # check-long and check-clients
 BOOT, ANSWER = 600, 120     # seconds of the host's time, which is slow
-TRIES, PLAIN = 12, 4        # to stop a guest right then; those that are left to chance
+TRIES, PLAIN = 40, 4        # to stop a guest right then; those that are left to chance
 # The kernel is not to print between two words of ours.
 CMDLINE = ('console=ttyS0 loglevel=0 mitigations=off nmi_watchdog=0 cryptomgr.notests tsc=reliable '
            'no_timer_check panic=-1 rcupdate.rcu_cpu_stall_timeout=300')
