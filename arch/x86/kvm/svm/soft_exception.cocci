@@ -16,9 +16,10 @@
 symbol vcpu, svm, for_injection;
 position p;
 @@
-+ if (for_injection && !vcpu->arch.interrupt.injected &&
-+     (svm->vmcb->control.event_inj & SVM_EVTINJ_VALID))
-+	return -EBUSY;
++ if (for_injection && !vcpu->arch.interrupt.injected) {
++	if (svm->vmcb->control.event_inj & SVM_EVTINJ_VALID)
++		return -EBUSY;
++ }
 +
   if (for_injection && is_guest_mode(vcpu) && nested_exit_on_intr@p(svm))
 	return -EBUSY;
