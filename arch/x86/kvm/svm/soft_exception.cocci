@@ -12,7 +12,7 @@
 //# matches: irq 1 smi 1
 
 @irq@
-//# place: svm_interrupt_allowed: svm_interrupt_blocked SVM_EVTINJ_VALID nested_exit_on_intr
+//# place: svm_interrupt_allowed: svm_interrupt_blocked {SVM_EVTINJ_VALID} nested_exit_on_intr
 symbol vcpu, svm, for_injection;
 position p;
 @@

@@ -914,8 +914,9 @@ bool strict_vnmi_ready(CPUX86State *env, int request)
 }
 
 /*
- * An interrupt may wait as well, and IF stay set: it comes before the handler's first instruction.
- * Of two that are taken at one boundary QEMU looks at the second after a block of that.
+ * An interrupt may wait as well, and IF stay set: it comes before the handler's first
+ * instruction. Of two that are taken at one boundary QEMU looks at the second after a
+ * block of code.
  */
 bool strict_take_vnmi(CPUX86State *env, int request)
 {
