@@ -16,20 +16,20 @@
 symbol vcpu, svm, for_injection;
 position p;
 @@
+  if (svm_interrupt_blocked@p(vcpu))
+	return 0;
++
 + if (for_injection && !vcpu->arch.interrupt.injected) {
 +	if (svm->vmcb->control.event_inj & SVM_EVTINJ_VALID)
 +		return -EBUSY;
 + }
-+
-  if (for_injection && is_guest_mode(vcpu) && nested_exit_on_intr@p(svm))
-	return -EBUSY;
 
 @smi@
 //# place: svm_smi_allowed: svm_smi_blocked SVM_EVTINJ_VALID nested_exit_on_smi
 position p;
 @@
+  if (svm_smi_blocked@p(vcpu))
+	return 0;
++
 + if (for_injection && (svm->vmcb->control.event_inj & SVM_EVTINJ_VALID))
 +	return -EBUSY;
-+
-  if (for_injection && is_guest_mode(vcpu) && nested_exit_on_smi@p(svm))
-	return -EBUSY;
