@@ -223,9 +223,10 @@ class MachinesTest(unittest.TestCase):
     def test_early_exception(self):
         """an exception ahead of the first claim is told in a line, and is the end"""
         program = patched(self.folder / 'early', 'start_cpu1', b'', UD2)
-        self.assertRegex(self.boot(*self.start(self.NO_CLAIMS, program), wait=60),
-                         r'(?m)^# unexpected exception 6, .*\nBail out! .*\n(#.*\n?)?\Z',
-                         'and no more than part of a comment')
+        said = self.boot(*self.start(self.NO_CLAIMS, program), wait=60)
+        # QEMU may end with some of its last line in the serial port.
+        self.assertRegex(said[:said.rfind('\n') + 1],
+                         r'(?m)^# unexpected exception 6, .*\nBail out! .*\n(# this is all, .*\n)?\Z')
 
     def test_x2apic(self):
         """x2APIC mode that the firmware has left on is left, or where that has no effect it says so"""
