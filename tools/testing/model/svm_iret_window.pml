@@ -45,10 +45,7 @@ inline set_nmi_mask()
 
 inline nmi_allowed()
 {
-	if
-	:: !nmi_injected && event != NONE -> allowed = BUSY
-	:: else -> allowed = (state == NMI_OPEN && shadow == 0)
-	fi
+	allowed = (state == NMI_OPEN && shadow == 0)
 }
 
 inline inject_nmi()

@@ -187,10 +187,7 @@ inline set_nmi_mask()
 
 inline nmi_allowed()
 {
-	if
-	:: !nmi_injected && event != NONE -> allowed = BUSY
-	:: else -> allowed = (!v_nmi_mask && shadow == 0)
-	fi
+	allowed = (!v_nmi_mask && shadow == 0)
 }
 
 inline inject_nmi()

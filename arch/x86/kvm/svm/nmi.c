@@ -72,14 +72,6 @@ int svm_nmi_allowed(struct kvm_vcpu *vcpu, bool for_injection)
 	if (nested_run_pending(svm))
 		return -EBUSY;
 
-	/*
-	 * Stepping over INT3 or INTO to inject its exception again has cleared
-	 * common code's queue of exceptions; the NMI must not take its place.
-	 */
-	if (for_injection && !vcpu->arch.nmi_injected &&
-	    (svm->vmcb->control.event_inj & SVM_EVTINJ_VALID))
-		return -EBUSY;
-
 	/* What makes L2 exit is not injected; the exit is common code's to make. */
 	if (!svm_nmi_blocked(vcpu))
 		return for_injection && to_l1 ? -EBUSY : 1;
