@@ -38,8 +38,10 @@ class Program(Qemu):
 
     def __init__(self, *options, accelerator='kvm', memory=64):
         self.sent, self.accelerator = 0, accelerator
+        # By KVM, of those sent: our module tells.
+        self.is_told = accelerator == 'kvm' and is_ours()
         super().__init__('-machine', 'pc,graphics=off', *options, cpus=1, memory=memory, accelerator=accelerator)
-        self.begun = self.taken()
+        self.begun = delivered() if self.is_told else 0
 
     def said_yet(self, pattern, patience):
         """Whether it has, by then; what comes up to there is over if so."""
@@ -81,10 +83,6 @@ class Program(Qemu):
             return STARTS_ANEW
         return OWN if base and not all(real) else None
 
-    def taken(self):
-        """The NMIs that KVM has injected, of those sent: our module tells."""
-        return delivered() if self.accelerator == 'kvm' and is_ours() else 0
-
     def meets_nmi(self, *wanted):
         """Pause, send it one where it is if what has to come of that is among these, and tell what that is."""
         self.qmp('stop')
@@ -97,11 +95,11 @@ class Program(Qemu):
 
     def has_taken(self):
         """All that it was sent, each once, and QEMU goes on."""
-        if self.accelerator == 'kvm' and is_ours():
-            await_(lambda: self.taken() - self.begun >= self.sent, ANSWER,
-                   lambda: f'of {self.sent} NMIs KVM has injected {self.taken() - self.begun},')
-            check(self.taken() - self.begun == self.sent,
-                  f'{self.sent} NMIs were sent, and KVM has injected {self.taken() - self.begun}')
+        if self.is_told:
+            await_(lambda: delivered() - self.begun >= self.sent, ANSWER,
+                   lambda: f'of {self.sent} NMIs KVM has injected {delivered() - self.begun},')
+            check(delivered() - self.begun == self.sent,
+                  f'{self.sent} NMIs were sent, and KVM has injected {delivered() - self.begun}')
         status = self.qmp('query-status')['status']
         check(status == 'running', f'QEMU says that it is not running, but {status}')
 
