@@ -45,7 +45,7 @@ ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: type=disk, path=disk, mode=flat, cylinders=0
 boot: disk
 log: bochs.log
-panic: action=fatal
+panic: action={{panic}}
 error: action=ignore
 info: action=report
 debug: action=ignore
@@ -54,6 +54,11 @@ com2: enabled=1, mode=file, dev=output
 clock: sync=none, time0=1700000000
 pci: enabled=1, chipset=i440fx
 '''
+
+
+def config(cpu, memory, cpus=1, panic='fatal'):
+    """Bochs's, of such a machine: MiB of memory, and what Bochs does where it panics."""
+    return CONFIG.format(cpu=cpu, memory=memory, cpus=cpus, panic=panic)
 
 
 def bochs(arguments, folder, prefix=(), **kwargs):
@@ -109,7 +114,7 @@ def build(host, kernel, cpus, folder):
                        {'transport': (GUEST / 'transport-disk').read_text()})
     write_boot_disk(folder / 'disk', folder, kernel.vmlinux(), initrd,
                     CMDLINE + (OF_SEVERAL if cpus > 1 else ''), DISK_SIZE)
-    (folder / 'config').write_text(CONFIG.format(cpu=host.cpu, cpus=cpus, memory=host.memory))
+    (folder / 'config').write_text(config(host.cpu, host.memory, cpus))
     for name in 'console', 'output', 'bochs.log':
         (folder / name).touch()
     with bochs(['-f', 'config'], folder, stdin=subprocess.PIPE) as process:

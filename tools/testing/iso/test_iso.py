@@ -222,8 +222,7 @@ class Elsewhere(unittest.TestCase):
 
     def test_bochs(self):
         """as a CD by the BIOS of Bochs: nmi-guest runs to its end"""
-        config = snapshot.CONFIG.format(cpu="corei7_haswell_4770", memory=128)
-        config = config.replace("action=fatal", "action=report")
+        config = snapshot.config("corei7_haswell_4770", 128, panic="report")
         config, disks = re.subn("ata0-master: .*\nboot: disk", f"ata0-master: type=cdrom, path={self.guest}, "
                                 "status=inserted\nboot: cdrom", config)
         self.assertEqual(disks, 1)
