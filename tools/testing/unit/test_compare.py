@@ -415,6 +415,7 @@ class Compare(unittest.TestCase):
         row = page.index("   * - it comes once: not twice")
         self.assertEqual(page[row + 1], "     - ✓ – ✓\\ :sup:`1`")
         self.assertIn("1. no second one here", page)
+        self.assertIn('    make compare PARTS=claims HOSTS="amd"', page)
         costs_page = (self.root / "build/costs.rst").read_text().splitlines()
         self.assertTrue([line for line in costs_page if "two back to back" in line and line.endswith("0.22")])
 

@@ -2,6 +2,7 @@
 """The comparison for readers: the whole of it for Documentation, and short tables
 for whoever writes about it."""
 
+import suite
 from comparison import costs, table
 
 
@@ -129,8 +130,13 @@ def claims_page(names, columns, rows):
     """Documentation/compare.rst"""
     yield from head("Comparison", "cp build/compare.rst Documentation/", names)
     order = ", ".join([module for module in names if module != "ours"] + ["ours"])
-    yield "Each claim of the selftests, one a row, as ``make compare`` found it. Each cell has"
-    yield f"{order}: ✓ holds, ✗ fails, – skipped, · not run there. Claims that are alike"
+    hosts = " ".join(ordered(columns))
+    chosen = "" if hosts == suite.HOSTS else f' HOSTS="{hosts}"'
+    yield "Each claim of the selftests, one a row, as this found it::"
+    yield ""
+    yield f"    make compare PARTS=claims{chosen}"
+    yield ""
+    yield f"Each cell has {order}: ✓ holds, ✗ fails, – skipped, · not run there. Claims that are alike"
     yield "with all modules are left out; ``build/compare.json`` has them. What NMIs cost is in"
     yield ":doc:`costs`."
     yield ""
