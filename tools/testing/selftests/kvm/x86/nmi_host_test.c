@@ -203,7 +203,7 @@ int main(void)
 	int r;
 
 	if (!on_bochs())
-		return skip_all("sends host NMIs on emulated hosts only");
+		return skip_all("sends the host NMIs on Bochs only, whose HPET has a timer to spare");
 	if (&host_nmi_ko[0] == &host_nmi_ko_end[0])
 		return skip_all("was built without the headers of the host's kernel");
 	if (syscall(SYS_init_module, host_nmi_ko, host_nmi_ko_end - host_nmi_ko, ""))
