@@ -188,7 +188,7 @@ nmi-guest: purposes := guest
 iso: purposes := build iso guest
 # Only with HOST= is it for an emulated host.
 report-host := $(HOST)
-report: purposes := build report $(if $(report-host),test)
+report: purposes := build report $(if $(report-host),test $(strict))
 # What is in the way of it is told before anything is installed or built. So is the name of a
 # host misspelt, if Python is there to tell. It is deps that has to wait: what a target with a
 # recipe needs for that comes ahead of all else that it needs.
