@@ -16,8 +16,9 @@
  * CPU does not have it (nested_vnmi.c).  That one differs in one transition: by
  * the manual an IRET that faults does not unmask.
  *
- * An exit of its own finds the IRET's end only if another NMI waits (loan.c).  For a
- * lone one nobody minds that RETIRING is left at the next exit, whatever makes it.
+ * For L1's latch an exit of its own finds the IRET's end only if another NMI waits
+ * (loan.c); each IRET of L2 is stepped over (nested_vnmi.c).  For a lone one nobody
+ * minds that RETIRING is left at the next exit, whatever makes it.
  *
  * Known hole: a virtual interrupt that AVIC delivers before an IRET in
  * RETIRING cannot be told from the IRET's retirement.  It takes a handler that

@@ -8,7 +8,8 @@
  * V_NMI: an NMI that the CPU is to take.  One that it has not taken is taken back.
  * It never leaves nmi_pending meanwhile, so everybody who asks for pending NMIs
  * outside VMRUN (the event ioctls, a vCPU about to halt, nested virtualization) finds
- * it there, and setting events replaces it.  Or the other way round: a V_NMI of L2 is
+ * it there, and setting events replaces it; from svm_nmi_hand_over() to the entry common
+ * code asks svm_nmi_handed_over().  Or the other way round: a V_NMI of L2 is
  * kept from the CPU for one entry, as an NMI for L1 goes first.
  *
  * A single step that the guest cannot see: RFLAGS.TF, a clean DR6 to tell the step's
@@ -78,9 +79,9 @@ static bool rflags_accesses_fault(struct vmcb_save_area *save)
 }
 
 /*
- * What the step adds to RFLAGS.  Not RF for an IRET: a breakpoint on it has been
- * reported before the intercept, and its handler has returned with RF, which the
- * intercept has saved.
+ * What the step adds to RFLAGS.  RF is never planted, nor needed before an IRET: a
+ * breakpoint on it has been reported before the intercept, and its handler has returned
+ * with RF, which the intercept has saved.
  */
 static u64 planted_flags(enum nmi_loan kind)
 {

@@ -263,7 +263,7 @@ void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 
 /*
  * On kernels for debugging: between an exit and the next entry nothing is lent, and
- * IRET is intercepted exactly while a handler of L1 runs.
+ * IRET is intercepted exactly while L1's latch is BLOCKED.
  */
 static void assert_at_rest(struct vcpu_svm *svm)
 {
@@ -508,8 +508,9 @@ bool svm_nmi_exit(struct kvm_vcpu *vcpu)
 }
 
 /*
- * Exit handler for an IRET that svm_nmi_exit() has left: of L2, or with user space that
- * debugs the guest.  On 6.1 also for the NMI_COMPLETE of SEV-ES guests.
+ * Exit handler for an IRET that svm_nmi_exit() has left: of L2, of a guest that steps
+ * over branches, or with user space that debugs the guest.  Also for the NMI_COMPLETE of
+ * SEV-ES guests, on 6.1 by the table of exits.
  */
 int iret_interception(struct kvm_vcpu *vcpu)
 {

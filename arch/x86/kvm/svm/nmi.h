@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Guest NMIs on AMD CPUs: what kvm_x86_ops, svm.c and nested.c call, and what a
- * vCPU has of it.  Who calls whom reads downwards:
+ * vCPU has of it.  Who calls whom reads downwards, but for
+ * loan.c's question whether NMIs are blocked:
  *
  *   nmi.c          what comes in, and who keeps the latch it is about
  *   guards.c       exits that only a step has caused
@@ -133,7 +134,7 @@ void svm_enable_nmi_window(struct kvm_vcpu *vcpu);
 bool svm_nmi_hand_over(struct kvm_vcpu *vcpu);
 bool svm_nmi_handed_over(struct kvm_vcpu *vcpu);
 
-/* svm.c */
+/* svm.c, and sev.c the exit handler */
 void svm_nmi_hardware_setup(void);
 void nested_vnmi_setup(void);
 void svm_nmi_after_set_cpuid(struct kvm_vcpu *vcpu);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * An exit at the guest's next instruction boundary, for an NMI that nothing but an
- * interrupt shadow holds back.
+ * interrupt shadow holds back, or for one step of iret_search.c.
  *
  * The CPU may open an NMI window right after VM entry although STI still blocks
  * injection, over and over without an instruction in between.  The interrupt

@@ -5,10 +5,11 @@
  *
  *   nested_nmi.c	 what happens to NMIs and their blocking between L1 and L2
  *   nmi.c		 the dispatcher: injection, windows, each entry, each exit
- *   virtual_nmis.c	 VMCSs with virtual NMIs: the CPU tracks blocking
+ *   virtual_nmis.c	 VMCSs with virtual NMIs: the CPU tracks blocking (nmi_inline.h:
+ *			 what each exit has to do)
  *   soft_vnmi.c	 VMCSs without: blocking tracked in software
- *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  *   iret_search.c	 the same where nothing else tells: one step after the other
+ *   return_breakpoint.c  the same where the handler's end opens no IRQ window
  *   next_boundary.c	 an exit at the next instruction boundary
  *   nmi_debugfs.c	 what debugfs shows of all this
  *
@@ -40,7 +41,7 @@ struct return_breakpoint {
 	bool pass;			/* fired for somebody else: step over it */
 	bool silent;			/* its frame has RFLAGS.RF set */
 	bool here;			/* vmx_nmi_exit() has just found the vCPU there */
-	u8 misses;			/* how often it did */
+	u8 misses;			/* how often it fired in vain */
 	s8 slot;			/* lent to this entry, or SLOT_NOT_LENT */
 	int cpl;
 	unsigned long address;		/* linear */
@@ -139,7 +140,7 @@ u32 vmx_nmi_save_vmcs12(struct vcpu_vmx *vmx);
 bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu);
 void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason);
 
-/* nmi.c, called by what blocks and by nested_nmi.c */
+/* nmi.c, called by nested_nmi.c */
 bool vmx_nmi_blocked(struct kvm_vcpu *vcpu);
 void vmx_nmi_block(struct vcpu_vmx *vmx, bool blocked);
 void vmx_nmi_take_requested(struct kvm_vcpu *vcpu);

@@ -23,17 +23,17 @@
  * injects an NMI, and would keep the host from its own NMIs until the next exit,
  * or load the bit at each later entry.  So the NMI goes in as a hardware
  * exception of vector 2 (nmi.c), which is delivered just like an NMI and blocks
- * nothing; and should the bit be set nevertheless, it is cleared at every exit and
- * never taken for guest state.
+ * nothing; and should the bit be set nevertheless, it is cleared at every exit that
+ * soft_vnmi_exit() sees, and never taken for guest state.
  *
  * Time is counted from the moment an NMI has to wait, while the guest runs or
- * halts; a VM that is stopped does not come closer to the timeout.  A handler that
- * has interrupted code with IRQs on is another matter: that code may have turned
- * them off since, and who is seen with IRQs off then may be the handler or not.
- * There the time of the handler counts, so that an NMI that comes a timeout later,
- * such as a watchdog's into a guest that hangs, does not wait.  The timer
- * only makes sure that somebody looks: a guest that spins with IRQs off on a
- * tickless host CPU causes no exits, and a halted one none at all.
+ * halts; a VM that is stopped does not come closer to the timeout.  A handler
+ * without a breakpoint is another matter.  As a rule it has interrupted code with
+ * IRQs on: that code may have turned them off since, and who is seen with IRQs off
+ * then may be the handler or not.  There the time of the handler counts, so that an
+ * NMI that comes a timeout later, such as a watchdog's into a guest that hangs, does
+ * not wait.  The timer only makes sure that somebody looks: a guest that spins with
+ * IRQs off on a tickless host CPU causes no exits, and a halted one none at all.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -9,7 +9,8 @@
  *			     again
  *
  * nmi_known_unmasked says that the bit is clear without reading it.  If it does not,
- * NMIs were blocked when the bit was looked at last.
+ * NMIs were blocked when the bit was looked at last, or one has been injected since.
+ * What each exit has to do is in nmi_inline.h.
  */
 #include <linux/kvm_host.h>
 
