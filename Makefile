@@ -124,7 +124,8 @@ image:
 endif
 
 ## make deps          install the Debian packages that all this needs, fetch the kernels of the hosts
-# After that everything but updates and other releases works without a network.
+# After that everything but updates, other releases, make strict-cpu and the kernels of other
+# series in make compare works without a network.
 # With sudo make the user is to go on in build/ afterwards, however it ends.
 give-back = trap scripts/give-back EXIT
 no-apt := $(if $(shell command -v apt-get),,y)
@@ -159,14 +160,16 @@ endif
 ## make check-debug   the tests on a kernel with KASAN, UBSAN and lockdep, built here once
 ## make model         search all states of the models of the NMI paths
 ## make compare       the same tests and what NMIs cost, ours beside the distribution's modules
+##                    (PARTS=claims or costs, HOSTS=)
 ## make fuzz          random programs beside a model for MINUTES=10 on HOST=amd, from SEED= on
+##                    (PROGRAMS= for so many, STOCK=1 with the distribution's module)
 ## make report        what this machine's CPU does, with the distribution's module and ours (as root; HOST=amd
-##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts)
+##                    on an emulated one; PROGRAMS=, SAMPLES=, TESTS= for other amounts, NAME= of its files)
 ## make iso           an image for a stick or CD, BIOS or UEFI, that says what a CPU or hypervisor does
 ##                    (KVERS="6.1 6.12 7.3" for several kernels)
 ## make shell         a root prompt on an emulated host (HOST=amd, amd-vnmi, amd-strict, amd-strict-vnmi,
 ##                    intel, intel-soft, intel-pml, intel-arrow-lake)
-## make lint          checkpatch, sparse, shellcheck, spatch and pyflakes3 on all there is here
+## make lint          checkpatch, sparse, shellcheck, spatch, pyflakes3, pycodestyle on all there is here
 ## make docs          these pages as HTML in build/docs; a warning of sphinx is an error
 ## make dkms          have DKMS build the modules, now and at each kernel update (as root)
 ## make deb           a Debian package that does the same, in build/deb
@@ -231,7 +234,7 @@ clients-hosts = amd $(filter-out amd,$(HOST))
 run-check-clients: modules selftests image
 	@tools/testing/clients/run --kernel
 	@LONG=1 STOCK='$(STOCK)' HOSTS='$(clients-hosts)' \
-	PARTS='clients $(if $(STOCK),,$(if $(filter intel%,$(HOST)),cpus-$(HOST),cpus xen))' \
+	PARTS='clients $(if $(STOCK),,xen $(if $(filter intel%,$(HOST)),cpus-$(HOST),cpus))' \
 		tools/testing/harness/check
 
 # The kernel gets modules of its own, and tests: one of them holds a module, too.
@@ -318,7 +321,7 @@ run-nmi-guest:
 	@echo "nmi-guest: build/nmi-guest/nmi-guest; where it can run: tools/nmi-guest/run --help"
 
 ## make kselftest     run the tests on this machine, with the module of make load
-# Nothing run is no success: 4 is kselftest's status for a skip.
+# Nothing run is no success.
 kselftest:
 	@if ! [ -r /dev/kvm -a -w /dev/kvm ]; then \
 		echo "kselftest: skipped, /dev/kvm is missing or not yours to use" >&2; exit 4; \
