@@ -32,9 +32,10 @@ their model, and what NMIs cost in cycles of the TSC. A report of one more is ::
 
 It refuses before it installs or touches anything where a VM runs, be it VirtualBox's, DKMS has
 these modules (``sudo make dkms-remove`` first), the running kernel is of another series or so old
-that Debian no longer has its headers and its source (``sudo apt upgrade`` and a reboot first), the
-CPU's part is off, or the kernel takes signed modules only or has KVM built in. However it ends, the
-distribution's module is loaded then, or none if none was. ``build/report/NAME.json`` is what belongs
+that Debian no longer has its headers and its source (``sudo apt upgrade`` and a reboot first), or
+the kernel takes signed modules only or has KVM built in; and before it touches anything where the
+firmware has the CPU's part off. However it ends, the distribution's module is loaded then, or none
+if none was; where it does not load the status says so. ``build/report/NAME.json`` is what belongs
 into ``Documentation/reports``: no serial number, MAC, host name or user is in it. ``make report
 HOST=amd`` does the same on an emulated host; ``PROGRAMS=``, ``SAMPLES=`` and ``TESTS=`` set the
 amounts. Several reports beside each other, as a table and a picture::
