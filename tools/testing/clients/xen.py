@@ -5,7 +5,7 @@ injects those that xl sends to a domain."""
 import re
 import time
 
-from machine import ANSWER, AT_END, BOOT, HOST_CPUS, KERNEL, TRACING, WORK, Qemu, await_, check
+from machine import ANSWER, AT_END, BOOT, HOST_CPUS, KERNEL, MODULE, TRACING, WORK, Qemu, Skipped, await_, check
 
 XEN, DOM0_INITRD = WORK / 'xen', WORK / 'dom0-initrd'
 # Its watchdog needs performance counters, and with it Xen does not tell its dom0 of NMIs.
@@ -59,7 +59,7 @@ def xen_test():
     here.at_boot = here.own()
 
     def boots():
-        check(any('HVM: SVM enabled' in line for line in here.said), 'Xen has no use for SVM')
+        check(any(re.search('HVM: (SVM|VMX) enabled', line) for line in here.said), 'Xen has no use for SVM or VMX')
         check(here.at_boot and here.nmis() == [0], f'Xen has counted {here.at_boot}, and its dom0 {here.nmis()}')
     yield 'Xen comes up, which sends itself NMIs to change its own code, and counts them', boots
 
@@ -68,6 +68,13 @@ def xen_test():
             here.nmi()
             here.counts_own(here.at_boot + sent)
     yield f"{TIMES} of the monitor's NMIs, one at a time, are counted one by one by Xen and by its dom0", external
+
+    if MODULE == 'kvm_intel':
+        def domain():
+            raise Skipped('in Bochs a domain has said nothing within a quarter of an hour, why is not known')
+        yield "xl's NMIs are the domain's, the monitor's end its run", domain
+        here.end()
+        return
 
     here.run('xl create /domain', BOOT)
     # To ask again and again from here would keep it from booting, where there is one CPU for all.
