@@ -42,7 +42,9 @@ PROGRAMS = {
     "insmod": """\
 file=$1; shift
 echo "$(basename "$(dirname "$file")") $*" | sed 's/ $//' >>"$MODULES"
-[ "$REFUSE" != "$(basename "$(dirname "$file")")" ] || { echo "insmod: refused" >&2; exit 1; }
+refused=$REFUSE
+[ "$refused" != last ] || ! grep -q ours "$MODULES" || refused=stock
+[ "$refused" != "$(basename "$(dirname "$file")")" ] || { echo "insmod: refused" >&2; exit 1; }
 parameters=$MACHINE/sys/module/kvm_amd/parameters
 mkdir -p "$parameters"
 case " $* " in *' vnmi=0 '*) echo N ;; *) echo Y ;; esac >"$parameters/vnmi"
@@ -238,6 +240,12 @@ class InMachine(WithMachine):
                                                "(dmesg may tell more)\n"))
         self.assertEqual(machine.loads(), ["stock", "stock vnmi=0", "ours", "stock"])
         self.assertRaises(record.BrokenRecord, record.parse, said)
+
+    def test_not_restored(self):
+        """if the distribution's does not load again in the end there is a report all the same, and the status says so"""
+        status, said, errors = self.machine().run(REFUSE="last")
+        self.assertEqual((status, errors.partition(" could")[0]), (1, "report: the distribution's kvm_amd"))
+        record.parse(said)
 
     def test_none_before(self):
         """where no vendor module was loaded none is in the end, whatever the end: VMX or SVM may be another's"""
