@@ -1,11 +1,12 @@
 /// KVM: VMX: Move guest NMI handling to files of its own
 ///
-/// Injection, blocking and windows of guest NMIs move from vmx.c to nmi.c, virtual_nmis.c
-/// (where the CPU tracks blocking) and soft_vnmi.c (where it does not). vmx.c keeps one
-/// call before each entry, after a flag of the vCPU, and one after each exit, after that
-/// and the existing "NMIs are known to be open" flag of the VMCS, and calls where an NMI
-/// leaves the beaten track: an aborted delivery, an entry called off, a task gate, INIT and
-/// RESET.
+/// Injection, blocking and windows of guest NMIs move from vmx.c to nmi.c,
+/// virtual_nmis.c (where the CPU tracks blocking) and soft_vnmi.c (where it
+/// does not). vmx.c keeps one call before each entry, after a flag of the
+/// vCPU, and one after each exit, after that and the existing "NMIs are
+/// known to be open" flag of the VMCS, and calls where an NMI leaves the
+/// beaten track: an aborted delivery, an entry called off, a task gate,
+/// INIT and RESET.
 ///
 /// An exit that has only opened a window goes straight back into the guest with
 /// the NMI that waited for it.
