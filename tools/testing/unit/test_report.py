@@ -242,7 +242,7 @@ class InMachine(WithMachine):
         self.assertRaises(record.BrokenRecord, record.parse, said)
 
     def test_not_restored(self):
-        """if the distribution's does not load again in the end there is a report all the same, and the status says so"""
+        """if the distribution's does not load again in the end there is a report, and the status says so"""
         status, said, errors = self.machine().run(REFUSE="last")
         self.assertEqual((status, errors.partition(" could")[0]), (1, "report: the distribution's kvm_amd"))
         record.parse(said)
