@@ -248,12 +248,15 @@ static unsigned long stack_address(struct kvm_vcpu *vcpu, unsigned long sp)
 				      (u32)sp : (u16)sp));
 }
 
-/* The data breakpoints in use that such an access hits, as bits of DR6. */
+/*
+ * The data breakpoints in use that such an access hits, as bits of DR6.  Common code's
+ * DR7 is that of L1 also while L2 runs.
+ */
 static u64 data_breakpoints(struct kvm_vcpu *vcpu, unsigned long address,
 			    unsigned int size, bool write)
 {
 	bool user = vcpu->guest_debug & KVM_GUESTDBG_USE_HW_BP;
-	u64 dr7 = user ? vcpu->arch.guest_debug_dr7 : vcpu->arch.dr7;
+	u64 dr7 = user ? vcpu->arch.guest_debug_dr7 : to_svm(vcpu)->vmcb->save.dr7;
 	u64 hits = 0;
 	int i;
 
