@@ -2,6 +2,7 @@
 """Documentation/reports.rst and reports.svg, from the reports in Documentation/reports and
 nothing else."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -90,13 +91,15 @@ def programs(run):
 
 def runs(reports):
     rows = []
+    # Of a file of the kernel's the name: its folder is none of this tree.
+    folder = re.compile(r'[\w/]+/(?=\w+\.c:)')
     for report in reports:
         tests = len(report['amounts']['tests'].split())
         for index, run in enumerate(report['runs']):
             parameters = f' with ``{run["parameters"]}``' if run['parameters'] else ''
             rows.append((f'``{report["name"]}``' if not index else '', text.kernel_name(report) if not index else '',
                          text.MODULES[run['module']] + parameters, run['path'], f'{result(run)} ({tests} tests)',
-                         programs(run), run.get('complaint', 'none')))
+                         programs(run), folder.sub('', run.get('complaint', 'none'))))
     return table(('report', 'kernel', 'module', 'path', 'claims', 'random programs', 'complaints of the kernel'),
                  rows, (3, 4, 4, 4, 4, 4, 3))
 
