@@ -176,7 +176,7 @@ static void int3_then_irq(void)
 	TEST_ASSERT(__vm_ioctl(vcpu->vm, KVM_SIGNAL_MSI, &msi) == 1, "no MSI");
 	run_to(vcpu, STAGE_END);
 	/* Bochs pushes RF with what was cut in two. The handler's IRET pops it, the IRQ pushes it. */
-	rf = on_bochs() ? read_log(vcpu)->event[0].rflags & RFLAGS_RF : 0;
+	rf = cut_deliveries_push_rf() ? RFLAGS_RF : 0;
 	CHECK_EVENTS(vcpu, { BP_VECTOR, after_int3, rf }, { IRQ_VECTOR, after_int3, rf });
 }
 
