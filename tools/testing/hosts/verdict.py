@@ -34,10 +34,13 @@ REPORT_LINES = 40
 # The last line of a panic; the kernel then stands still.
 FATAL = re.compile(STAMP + r'---\[ end Kernel panic ', re.M)
 
+# The status of hosts/run where it is not that of the command.
+HOST_FAILED = 125
+
 
 @dataclass(frozen=True)
 class Verdict:
-    status: int = 125
+    status: int = HOST_FAILED
     reason: str = ''
 
 
