@@ -132,23 +132,30 @@ bool vmx_nmi_iret_faulted(struct kvm_vcpu *vcpu)
 
 /*
  * An IRET has ended blocking although its fault made L2 exit. Blocking has been put
- * back for an IRET that runs again, but with such an exit that is L1's to decide.
+ * back for an IRET that runs again, but with such an exit that is L1's to decide, who is
+ * told so by bit 12: nested VMX has it of an exception, but lost it where it made the
+ * qualification of L1's EPT violation.  An EPT misconfiguration has no such bit. There
+ * blocking stays, for an L1 that repairs its tables could not put it back.
+ * (SDM, "Information for VM Exits Due to Vectored Events", "Exit Qualification for EPT
+ * Violations")
  */
-static bool iret_exits_to_l1(struct vcpu_vmx *vmx, u32 exit_reason)
+static void tell_of_iret(struct vcpu_vmx *vmx, u32 exit_reason)
 {
-	if (vmx->nmi.iret_exit != &vmx->nested.vmcs02)
-		return false;
+	struct vmcs12 *vmcs12 = get_vmcs12(&vmx->vcpu);
 
 	switch ((u16)exit_reason) {
 	case EXIT_REASON_EXCEPTION_NMI:
-		return !is_nmi(get_vmcs12(&vmx->vcpu)->vm_exit_intr_info);
+		if (is_nmi(vmcs12->vm_exit_intr_info))
+			return;
+		break;
 	case EXIT_REASON_EPT_VIOLATION:
-	case EXIT_REASON_EPT_MISCONFIG:
 	case EXIT_REASON_PML_FULL:
-		return true;
+		vmcs12->exit_qualification |= INTR_INFO_UNBLOCK_NMI;
+		break;
 	default:
-		return false;
+		return;
 	}
+	say_blocked(vmcs12, false);
 }
 
 /* The CPU has refused to enter L2, not by its controls but by its state. */
@@ -181,8 +188,8 @@ void vmx_nmi_left_l2(struct kvm_vcpu *vcpu, u32 exit_reason)
 	if (unlikely(vmx->fail || refused_state(exit_reason)))
 		return;
 
-	if (iret_exits_to_l1(vmx, exit_reason))
-		say_blocked(vmcs12, false);
+	if (vmx->nmi.iret_exit == &vmx->nested.vmcs02)
+		tell_of_iret(vmx, exit_reason);
 	vmx->nmi.iret_exit = NULL;
 
 	blocked = says_blocked(vmcs12) && !nested_cpu_has_virtual_nmis(vmcs12);

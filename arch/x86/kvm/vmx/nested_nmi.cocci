@@ -50,10 +50,9 @@ position p;
 statement S;
 position p;
 @@
-  if (!(vmcs12->idt_vectoring_info_field & VECTORING_INFO_VALID_MASK) &&
--     vmx_get_nmi_mask@p(vcpu)
-+     vmx_nmi_iret_faulted(vcpu)
-  )
+- if (!(vmcs12->idt_vectoring_info_field & VECTORING_INFO_VALID_MASK) &&
+-     vmx_get_nmi_mask@p(vcpu))
++ if (vmx_nmi_iret_faulted(vcpu))
 	S
 
 @due@

@@ -12,10 +12,11 @@
 
 #define INTR_INFO_NMI		0x80000202	/* valid, type NMI, vector 2 */
 #define BLOCKED_BY_NMI		(1u << 3)
+#define NMI_UNBLOCKING_IRET	0x1000	/* in an exception's information, an EPT violation's qualification */
 #define NR_VMX_EXITS		4
 
 struct vmx_exit {
-	uint64_t reason, intr_info, rip, interruptibility, activity, insn_length;
+	uint64_t reason, qualification, intr_info, rip, interruptibility, activity, insn_length;
 };
 
 /* --- guest side --------------------------------------------------------- */

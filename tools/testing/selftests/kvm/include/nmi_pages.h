@@ -36,4 +36,19 @@ bool shared_page_is_used(struct kvm_vcpu *vcpu, uint64_t gpa);
 
 void use_frame_page(struct kvm_vcpu *vcpu);
 
+/*
+ * L1's tables for an L2 with nested paging: the first GiB is where it is in L1, 2 MiB an
+ * entry, but for those around one page, which has an entry of its own.
+ */
+#define L2_PTE_PRESENT	1
+#define L2_PTE_FULL	7	/* of NPT present, writable, user; of EPT read, write, execute */
+
+struct l2_tables {
+	uint64_t root;		/* GPA of the first table */
+	uint64_t entry;		/* where L1 finds the page's entry */
+};
+
+/* For the page at @gva; @leaf_bits are those of each entry that maps memory. */
+struct l2_tables make_l2_tables(struct kvm_vcpu *vcpu, uint64_t gva, uint64_t leaf_bits);
+
 #endif

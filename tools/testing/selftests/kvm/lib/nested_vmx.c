@@ -50,6 +50,7 @@ const struct vmx_exit *run_vmx_l2(void)
 	l2_launched = true;
 	*exit = (struct vmx_exit) {
 		.reason = vmreadz(VM_EXIT_REASON),
+		.qualification = vmreadz(EXIT_QUALIFICATION),
 		.intr_info = vmreadz(VM_EXIT_INTR_INFO),
 		.rip = vmreadz(GUEST_RIP),
 		.interruptibility = vmreadz(GUEST_INTERRUPTIBILITY_INFO),

@@ -432,3 +432,32 @@ void use_frame_page(struct kvm_vcpu *vcpu)
 	set_ist(vcpu, 1, FRAME_PAGE + FRAME_SIZE);
 	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
 }
+
+#define L2_PTE_LARGE	0x80
+#define L2_NR_LARGE	512		/* of 2 MiB */
+#define L2_LARGE	(2ul << 20)
+
+/* Each of the four is a page. */
+struct l2_table_pages {
+	uint64_t pml4[512], pdpt[512], pd[L2_NR_LARGE], pt[512];
+};
+
+struct l2_tables make_l2_tables(struct kvm_vcpu *vcpu, uint64_t gva, uint64_t leaf_bits)
+{
+	struct kvm_vm *vm = vcpu->vm;
+	uint64_t tables = vm_vaddr_alloc(vm, sizeof(struct l2_table_pages), KVM_UTIL_MIN_VADDR);
+	struct l2_table_pages *pages = addr_gva2hva(vm, tables);
+	uint64_t gpa = addr_gva2gpa(vm, gva), base = gpa & ~(L2_LARGE - 1);
+	unsigned int i, page = gpa % L2_LARGE / 4096;
+
+#define TABLE(name) addr_gva2gpa(vm, tables + offsetof(struct l2_table_pages, name))
+	pages->pml4[0] = TABLE(pdpt) | L2_PTE_FULL;
+	pages->pdpt[0] = TABLE(pd) | L2_PTE_FULL;
+	for (i = 0; i < L2_NR_LARGE; i++) {
+		pages->pd[i] = i * L2_LARGE | leaf_bits | L2_PTE_FULL | L2_PTE_LARGE;
+		pages->pt[i] = (base + i * 4096ul) | leaf_bits | L2_PTE_FULL;
+	}
+	pages->pd[gpa / L2_LARGE] = TABLE(pt) | L2_PTE_FULL;
+	return (struct l2_tables){ TABLE(pml4), tables + offsetof(struct l2_table_pages, pt[page]) };
+#undef TABLE
+}

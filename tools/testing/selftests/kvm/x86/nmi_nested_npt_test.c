@@ -9,25 +9,15 @@
  * injects it into L1, or takes the next NMI of L1 for one that was counted before.
  */
 #include "nmi_nested_svm.h"
+#include "nmi_pages.h"
 
 enum { STAGE_L1 = STAGE_OWN };
 
-#define PTE_PRESENT	1
-#define PTE_FULL	7		/* present, writable, for user accesses */
-#define PTE_LARGE	0x80
-#define NR_LARGE	512		/* of 2 MiB */
-#define LARGE		(2ul << 20)
-
-/* L1's tables for L2: all memory is where it is, but for what the last level lacks. */
-struct npt {
-	uint64_t pml4[512], pdpt[512], pd[512], pt[512];
-};
-
-static uint64_t npt_gpa, missing;	/* for L1: where the tables and the entry are */
+static struct l2_tables npt;	/* for L1 */
 
 static const struct l2_exit *run_with_page(void)
 {
-	*(volatile uint64_t *)missing |= PTE_PRESENT;
+	*(volatile uint64_t *)npt.entry |= L2_PTE_PRESENT;
 	l1_svm->vmcb->control.event_inj = l1_svm->vmcb->control.exit_int_info;
 	return run_l2();
 }
@@ -36,40 +26,12 @@ static void l1(void)
 {
 	prepare_l2();
 	l1_svm->vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	l1_svm->vmcb->control.nested_cr3 = npt_gpa;
+	l1_svm->vmcb->control.nested_cr3 = npt.root;
 	run_l2();
 	run_with_page();
 	stgi();
 	guest_stop(STAGE_L1, RFLAGS_FIXED);
 	guest_stage(STAGE_END);
-}
-
-static uint64_t gpa_of(struct kvm_vm *vm, uint64_t tables, void *member, struct npt *npt)
-{
-	return addr_gva2gpa(vm, tables + ((char *)member - (char *)npt));
-}
-
-/* Each of the four tables is a page; the page at @gva is not in the last one. */
-static void make_tables(struct kvm_vcpu *vcpu, uint64_t gva)
-{
-	struct kvm_vm *vm = vcpu->vm;
-	uint64_t tables = vm_vaddr_alloc(vm, sizeof(struct npt), KVM_UTIL_MIN_VADDR);
-	struct npt *npt = addr_gva2hva(vm, tables);
-	uint64_t gpa = addr_gva2gpa(vm, gva), base = gpa & ~(LARGE - 1);
-	int i;
-
-	npt->pml4[0] = gpa_of(vm, tables, npt->pdpt, npt) | PTE_FULL;
-	npt->pdpt[0] = gpa_of(vm, tables, npt->pd, npt) | PTE_FULL;
-	for (i = 0; i < NR_LARGE; i++) {
-		npt->pd[i] = i * LARGE | PTE_FULL | PTE_LARGE;
-		npt->pt[i] = (base + i * 4096ul) | PTE_FULL;
-	}
-	npt->pd[gpa / LARGE] = gpa_of(vm, tables, npt->pt, npt) | PTE_FULL;
-	npt->pt[gpa % LARGE / 4096] &= ~PTE_PRESENT;
-	npt_gpa = gpa_of(vm, tables, npt->pml4, npt);
-	missing = tables + offsetof(struct npt, pt[gpa % LARGE / 4096]);
-	sync_global_to_guest(vm, npt_gpa);
-	sync_global_to_guest(vm, missing);
 }
 
 static struct kvm_vcpu *run_to_end_of_l2(uint32_t int_ctl)
@@ -81,7 +43,9 @@ static struct kvm_vcpu *run_to_end_of_l2(uint32_t int_ctl)
 	uint64_t stack = vm_vaddr_alloc_page(vcpu->vm);
 	const struct l2_exit *exit;
 
-	make_tables(vcpu, stack);
+	npt = make_l2_tables(vcpu, stack, 0);
+	*(uint64_t *)addr_gva2hva(vcpu->vm, npt.entry) &= ~L2_PTE_PRESENT;
+	sync_global_to_guest(vcpu->vm, npt);
 	set_ist(vcpu, 1, stack + 4096);
 	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
 	run_to(vcpu, STAGE_L1);

@@ -58,7 +58,6 @@ static void first_nmi_vmcall(struct event_regs *regs)
 
 #define BAD_CS	0xfff8
 #define FAULT_WITH_ERROR 0x80000b00	/* valid, an exception, with an error code */
-#define NMI_UNBLOCKING_IRET 0x1000
 
 /* Inject, intercept the #GP of the handler's IRET, give it to L2 with the window open. */
 static void l1_reflects_fault(void)
