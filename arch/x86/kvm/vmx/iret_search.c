@@ -11,8 +11,9 @@
  *	       interrupted code with IRQs off, and the breakpoint is not to be had, was
  *	       given up, or RFLAGS.RF keeps it silent; or it is not known what was
  *	       interrupted, as in a VM that was restored.
- *   later     at the first exit when an NMI has waited for LATE_US.  By then a handler is
- *	       over as a rule, found by one of those two.  One that is not may go anywhere.
+ *   later     at the first exit when an NMI has waited for soft_vnmi_search_us.  By then a
+ *	       handler is over as a rule, found by one of those two.  One that is not may
+ *	       go anywhere.
  *
  * After soft_vnmi_steps steps in one handler the search is given up.  L2 is never
  * stepped, nor is SMM, where no NMI comes anyway, nor a guest that KVM emulates or runs
@@ -27,8 +28,6 @@
 #include "vmx.h"
 #include "nmi.h"
 
-#define LATE_US		1000
-
 #define INSN_BYTES	15	/* the longest instruction */
 #define IRET		0xcf
 
@@ -41,15 +40,25 @@ __MODULE_PARM_TYPE(soft_vnmi_steps, "uint");
 MODULE_PARM_DESC(soft_vnmi_steps,
 		 "CPUs without virtual NMIs: how many instructions of a handler are stepped over in search of its IRET while an NMI waits (0 to 1000000, default 4096; may be changed while loaded)");
 
+static struct soft_vnmi_param late_us __read_mostly = {
+	.value = 1000, .max = 1000000, .unit = "microseconds",
+};
+
+module_param_cb(soft_vnmi_search_us, &soft_vnmi_param_ops, &late_us, 0644);
+__MODULE_PARM_TYPE(soft_vnmi_search_us, "uint");
+MODULE_PARM_DESC(soft_vnmi_search_us,
+		 "CPUs without virtual NMIs: how long an NMI waits before the handler is stepped through, in microseconds (0 to 1000000, default 1000; may be changed while loaded)");
+
 /*
- * A handler begins, from where IRQs were on or off.  Its limit is that of now: whether to search
- * is asked twice for one exit, and the second time may be too late to read guest memory.
+ * A handler begins, from where IRQs were on or off.  Its limits are those of now: whether to
+ * search is asked twice for one exit, and the second time may be too late to read guest memory.
  */
 void iret_search_begin(struct vcpu_vmx *vmx, bool irqs_on)
 {
 	struct iret_search *search = &vmx->nmi.search;
 
 	search->steps_left = READ_ONCE(max_steps.value);
+	search->late_us = READ_ONCE(late_us.value);
 	search->irqs_on = irqs_on;
 	search->iret = false;
 }
@@ -68,7 +77,7 @@ bool iret_search_due(struct vcpu_vmx *vmx)
 	if (!search->irqs_on && !return_breakpoint_can_fire(vmx))
 		return true;
 
-	return ktime_us_delta(vmx->nmi.mark, vmx->nmi.began) >= LATE_US;
+	return ktime_us_delta(vmx->nmi.mark, vmx->nmi.began) >= search->late_us;
 }
 
 static bool is_prefix(u8 byte, bool long_mode)

@@ -51,7 +51,8 @@ struct return_breakpoint {
 
 /* What a step of the search for an IRET knows. */
 struct iret_search {
-	unsigned int steps_left;	/* in this handler */
+	unsigned int steps_left;	/* in this handler, */
+	unsigned int late_us;		/* after an NMI has waited for that long */
 	bool irqs_on;			/* it has interrupted code with IRQs on */
 	bool iret;			/* an IRET is next, */
 	unsigned long rip;		/* if the vCPU is here */

@@ -15,6 +15,7 @@
 enum { STAGE_LATER = STAGE_OWN };
 
 #define STEPS_PARAM	"/sys/module/kvm_intel/parameters/soft_vnmi_steps"
+#define SEARCH_PARAM	"/sys/module/kvm_intel/parameters/soft_vnmi_search_us"
 #define LATER_US	3000
 
 /* --- guest ------------------------------------------------------------------ */
@@ -88,17 +89,23 @@ extern char after_int3[];
 
 /* --- host ------------------------------------------------------------------- */
 
-static int set_steps(const char *steps)
+/* Returns why not, as errno has it. */
+static int set_param(const char *param, const char *value)
 {
-	int fd = open(STEPS_PARAM, O_WRONLY), error = 0;
+	int fd = open(param, O_WRONLY), error = 0;
 
 	if (fd < 0 && geteuid())
-		skip("only root may change the number of steps");
-	TEST_ASSERT(fd >= 0, STEPS_PARAM ": %s", strerror(errno));
-	if (write(fd, steps, strlen(steps)) != (ssize_t)strlen(steps))
+		skip("only root may change when and how far a handler is stepped through");
+	TEST_ASSERT(fd >= 0, "%s: %s", param, strerror(errno));
+	if (write(fd, value, strlen(value)) != (ssize_t)strlen(value))
 		error = errno;
 	close(fd);
 	return error;
+}
+
+static int set_steps(const char *steps)
+{
+	return set_param(STEPS_PARAM, steps);
 }
 
 static void require_search(void)
@@ -139,7 +146,7 @@ static void found_elsewhere(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rflags & (RFLAGS_TF | RFLAGS_RF), 0);
 }
 
-/* An NMI that has just begun to wait is no reason to step through a handler. */
+/* An NMI that has just begun to wait is no reason to step through a handler, */
 static void not_at_once(void)
 {
 	struct kvm_vcpu *vcpu;
@@ -148,6 +155,25 @@ static void not_at_once(void)
 	vcpu = run_handler(on_nmi_elsewhere, 0);
 	run_to(vcpu, STAGE_END);
 	check_came_in_irq_window(vcpu);
+}
+
+/* unless that is asked for. */
+static void at_once(void)
+{
+	struct kvm_vcpu *vcpu;
+	char before[16];
+
+	require_search();
+	TEST_ASSERT(vendor_param("soft_vnmi_search_us", before, sizeof(before)),
+		    "there is no parameter soft_vnmi_search_us");
+	CHECK_EQ(set_param(SEARCH_PARAM, "0"), 0);
+	vcpu = run_handler(on_nmi_elsewhere, 0);
+	/* A handler keeps the limit with which it has begun. */
+	CHECK_EQ(set_param(SEARCH_PARAM, before), 0);
+	run_to(vcpu, STAGE_END);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 2);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rip, (uint64_t)elsewhere);
+	CHECK_EQ(nmi_nr(read_log(vcpu), 2)->rflags & (RFLAGS_TF | RFLAGS_RF), 0);
 }
 
 static uint64_t exits_of_handler(uint32_t nr_loops)
@@ -242,6 +268,7 @@ static void nested_iret(void)
 static const struct test_case cases[] = {
 	{ "a handler that returns elsewhere gets the next NMI right there, if that has waited", found_elsewhere },
 	{ "a handler is not stepped through as soon as an NMI waits", not_at_once },
+	{ "with soft_vnmi_search_us=0 it is, and the next NMI comes where it returns to", at_once },
 	{ "the search is given up after soft_vnmi_steps", ends },
 	{ "with soft_vnmi_steps=0 there is none", turned_off },
 	{ "a number out of range is refused with one line in the log", refused },
