@@ -34,7 +34,7 @@ AMD_VNMI = replace(AMD, name='amd-vnmi', emulator=nested, cpu='host,migratable=o
 # What most AMD machines in use have: NextRIP, clean bits, no vNMI; and those from Zen 4 on.
 AMD_STRICT = replace(AMD, name='amd-strict', strict=True,
                      cpu='qemu64,+svm,+npt,+vgif,+nrip-save,+vmcb-clean,+flushbyasid,+decodeassists,'
-                         '+v-vmsave-vmload,model-id=QEMU TCG strict CPU')
+                         '+v-vmsave-vmload,+smep,+smap,model-id=QEMU TCG strict CPU')
 AMD_STRICT_VNMI = replace(AMD_STRICT, name='amd-strict-vnmi', cpu=AMD_STRICT.cpu.replace('+vgif', '+vgif,+vnmi'),
                           reads=('vnmi=Y',))
 

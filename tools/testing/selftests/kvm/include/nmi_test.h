@@ -168,6 +168,7 @@ bool shadow_survives_entry(void);
 #define RFLAGS_DF	0x00400
 #define RFLAGS_OF	0x00800
 #define RFLAGS_RF	0x10000
+#define RFLAGS_AC	0x40000
 
 #define IRQ_VECTOR	0x60
 #define EVENT_LOG_SIZE	64

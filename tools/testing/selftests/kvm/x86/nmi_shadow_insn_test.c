@@ -14,6 +14,7 @@
  * delivers late, or gets in the way of what it has to emulate.
  */
 #include "nmi_events.h"
+#include "nmi_pages.h"
 #include "nmi_user_mode.h"
 
 enum { STAGE_PORT_OUT = STAGE_OWN };
@@ -346,6 +347,7 @@ PAYLOAD(touch_nothing, "mov %eax, (%rcx)", "nop");
 PAYLOAD(pushf_nowhere, "pushfq", "nop");
 
 #define BAD_SELECTOR	0xfff8
+#define PF_PRESENT	1
 #define PF_WRITE	2
 
 static void check_fault(char *insn, char *next, uint64_t vector, char *entry,
@@ -563,6 +565,78 @@ static void pushf_at_0(void)
 	CHECK_EVENTS(vcpu, { NMI_VECTOR, (char *)1 });
 }
 
+/* SMAP keeps the kernel from data in pages of user mode, and not from code there. */
+#define USER_PAGE	0x10000000ul
+
+extern char user_int[], user_int_end[];
+asm(".pushsection .text\n"
+	"user_int: int $0x61; nop; movabs $shadow_end, %rax; jmp *%rax\n"
+	"user_int_end:\n"
+	".popsection");
+
+static struct kvm_vcpu *stop_with_smap_at(char *insn, uint64_t rflags, struct kvm_regs *regs)
+{
+	struct kvm_sregs sregs;
+	struct kvm_vcpu *vcpu;
+
+	if (!kvm_cpu_has(X86_FEATURE_SMAP))
+		skip("the CPU has no SMAP");
+	vcpu = stop_at(insn, rflags, regs);
+	vcpu_sregs_get(vcpu, &sregs);
+	sregs.cr4 |= X86_CR4_SMAP;
+	vcpu_sregs_set(vcpu, &sregs);
+	return vcpu;
+}
+
+static void int_n_with_smap(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+
+	vcpu = stop_with_smap_at((char *)USER_PAGE, RFLAGS_FIXED | RFLAGS_CF, &regs);
+	memcpy(map_user_page(vcpu, USER_PAGE), user_int, user_int_end - user_int);
+	set_gate(vcpu, INT_VECTOR, event_entry_3, INTERRUPT_GATE, 0);
+	run_insn(vcpu, &regs);
+	CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_3 }, { BP_VECTOR, (char *)USER_PAGE + 2 });
+}
+
+static void check_pushf_with_smap(uint64_t rflags, bool faults)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_regs regs;
+	uint64_t *page;
+
+	fixup = (uint64_t)shadow_end;
+	vcpu = stop_with_smap_at(pushf_nowhere, rflags, &regs);
+	set_ist(vcpu, 1, guest_stack_top(0));
+	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 1);
+	set_ist(vcpu, 2, guest_stack_top(1));
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 2);
+	page = map_user_page(vcpu, USER_PAGE);
+	*page = 0;
+	regs.rsp = USER_PAGE + sizeof(*page);
+	run_insn(vcpu, &regs);
+	CHECK_EQ(*page, faults ? 0 : rflags);
+	if (faults) {
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, event_entry_14 },
+			     { PF_VECTOR, pushf_nowhere, RFLAGS_RF });
+		CHECK_EQ(only_event(vcpu, PF_VECTOR)->error, PF_PRESENT | PF_WRITE);
+		check_cr2(vcpu, USER_PAGE);
+	} else {
+		CHECK_EVENTS(vcpu, { NMI_VECTOR, pushf_nowhere_next });
+	}
+}
+
+static void pushf_with_smap(void)
+{
+	check_pushf_with_smap(RFLAGS_FIXED | RFLAGS_CF, true);
+}
+
+static void pushf_with_smap_and_ac(void)
+{
+	check_pushf_with_smap(RFLAGS_FIXED | RFLAGS_AC, false);
+}
+
 static void set_breakpoint(struct kvm_vcpu *vcpu, uint64_t address, uint64_t dr7)
 {
 	struct kvm_debugregs debugregs;
@@ -648,6 +722,9 @@ static const struct test_case cases[] = {
 	{ "REP STOS stores everything, and the NMI comes once", string_is_whole },
 	{ "NOP at RIP 0 is stepped unseen", nop_at_0 },
 	{ "PUSHF at RIP 0 pushes the guest's flags", pushf_at_0 },
+	{ "with SMAP INT n in a page of user mode is executed, then the NMI comes", int_n_with_smap },
+	{ "with SMAP PUSHF into such a page faults, then the NMI comes", pushf_with_smap },
+	{ "with SMAP and AC set PUSHF into such a page pushes the guest's flags", pushf_with_smap_and_ac },
 	{ "PUSHF hits a breakpoint on what it pushes, then the NMI comes", pushf_watched },
 	{ "PUSHF hits one on the last byte of it", pushf_last_byte_watched },
 	{ "PUSHF hits none on the byte above", pushf_beside_watched },
