@@ -12,7 +12,7 @@ from machine import AT_END, BOOT, HOST_CPUS, Guest, check, load, meanwhile
 from monitor import backtraces, busy
 
 CPU1 = Path('/sys/devices/system/cpu/cpu1/online')
-ROUNDS, LOADS = 3, 10
+ROUNDS, LOADS = 3, 50
 
 
 def storm(here):

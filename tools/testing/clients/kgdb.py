@@ -8,7 +8,7 @@ from machine import BOOT, CPUS, WORK, Guest, await_, check
 
 KERNEL = WORK / 'guest-kernel-kgdb'
 KGDBTS, LKDTM = '/sys/module/kgdbts/parameters/kgdbts', '/sys/kernel/debug/provoke-crash/DIRECT'
-STEPS, BREAKPOINTS = 100, 500
+STEPS, BREAKPOINTS = 100, 1000
 HANGS = 'lkdtm_HARDLOCKUP'
 LAST = CPUS - 1
 
