@@ -282,9 +282,6 @@ static void vnmi_lend(struct vcpu_svm *svm, bool first)
 		if (trace_kvm_nmi_inject_enabled())
 			nmi_trace_injection(svm, svm->nmi.told);
 		svm->nmi.told = false;
-	} else if (svm_nmi_blocked(&svm->vcpu)) {
-		/* One latch: two NMIs that meet where none can be taken are one. */
-		svm->vcpu.arch.nmi_pending = 1;
 	}
 	svm->vmcb->control.int_ctl |= V_NMI_PENDING_MASK;
 	vmcb_mark_dirty(svm->vmcb, VMCB_INTR);

@@ -351,8 +351,12 @@ void svm_nmi_enter(struct kvm_vcpu *vcpu)
 		break;
 	case WANT_VNMI:
 		/* A debugger in user space may have come to hold events back. */
-		if (vcpu->arch.nmi_pending && !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
-			loan_make(svm, LOAN_VNMI);
+		if (!vcpu->arch.nmi_pending || (vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ))
+			break;
+		/* One latch: two NMIs that meet where none can be taken are one. */
+		if (svm_nmi_blocked(vcpu))
+			vcpu->arch.nmi_pending = 1;
+		loan_make(svm, LOAN_VNMI);
 		break;
 	case WANT_STEP:
 		if (!event) {
