@@ -26,7 +26,7 @@ RULES = {'nextrip': 'NextRIP is', 'nextrip-inject': 'returns to NextRIP', 'rubbi
          'vnmi-intercept': 'without the NMI intercept', 'vnmi-iret': 'an IRET unmasks',
          'decode-assists': "EXITINFO1 has its|15.8.4",
          'canonical': 'not canonical|whose frame ends there',
-         'event-rf': 'pushes no RF|nor does an NMI',
+         'event-rf': 'pushes no RF|nor does an NMI', 'db-dr7': '#DB that is intercepted',
          'tlb': 'is kept|leaves those of others',
          'event-mode': 'no such vector|vector that is|BOUND is to|INTO is to', 'refused': 'VMRUN refuses',
          'nested-paging': 'paging begins|PAT has a'}

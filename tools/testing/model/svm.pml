@@ -4,7 +4,7 @@
  * of L1 and the emulated vNMI of L2 share.  One latch; which of the two it is
  * decides LATCH_OF_L2.
  *
- * Not modelled: GIF, SMM, SEV, and STEP_SHADOW_POPS and _SYSCALL, what kind of
+ * Not modelled: GIF, SMM, SEV, and STEP_SHADOW_POPS, _SYSCALL and _SYSRET, what kind of
  * instruction is under the step.
  */
 

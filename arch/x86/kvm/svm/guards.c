@@ -95,23 +95,39 @@ static void end_shadow(struct kvm_vcpu *vcpu)
 }
 
 /*
- * May what runs now use INTn with this vector?  The DPL check must fault with RIP at
- * the INTn.  Without NRIPS, RIP has to be advanced before the injection, so look here.
+ * The exception that INTn raises because of its gate, 0 if none: it must fault with RIP
+ * at the INTn.  Without NRIPS, RIP has to be advanced before the injection, so look here.
+ * (APM volume 3, "INT")
  */
-static bool gate_is_open(struct kvm_vcpu *vcpu, u8 vector)
+static u8 fault_of_gate(struct kvm_vcpu *vcpu, u8 vector)
 {
 	struct vmcb_save_area *save = &to_svm(vcpu)->vmcb->save;
 	struct x86_emulate_ctxt *ctxt = vcpu->arch.emulate_ctxt;
-	unsigned int size = save->efer & EFER_LMA ? 16 : 8;
+	bool long_mode = save->efer & EFER_LMA;
+	unsigned int size = long_mode ? 16 : 8;
 	struct x86_exception fault;
-	u8 gate[8];
+	u8 gate[8], type;
+
+	if (!(save->cr0 & X86_CR0_PE))
+		return 0;
+	if (vector * size + size - 1 > save->idtr.limit)
+		return GP_VECTOR;
 
 	/* If the gate cannot be read its delivery finds that out. */
-	if (!save->cpl || ctxt->ops->read_std(ctxt, save->idtr.base + vector * size,
-					      gate, sizeof(gate), &fault, true))
-		return true;
+	if (ctxt->ops->read_std(ctxt, save->idtr.base + vector * size,
+				gate, sizeof(gate), &fault, true))
+		return 0;
 
-	return (gate[5] >> 5 & 3) >= save->cpl;
+	/* With the bit that is clear for system descriptors; bit 3 is that of 32 bits. */
+	type = gate[5] & 0x1f;
+	if (type != GATE_INTERRUPT && type != GATE_TRAP &&
+	    (long_mode || (type != GATE_TASK && type != (GATE_INTERRUPT & 7) &&
+			   type != (GATE_TRAP & 7))))
+		return GP_VECTOR;
+	if ((gate[5] >> 5 & 3) < save->cpl)
+		return GP_VECTOR;
+
+	return gate[5] & 0x80 ? 0 : NP_VECTOR;
 }
 
 /*
@@ -120,7 +136,7 @@ static bool gate_is_open(struct kvm_vcpu *vcpu, u8 vector)
  */
 static int software_interrupt(struct kvm_vcpu *vcpu)
 {
-	u8 opcode[2];
+	u8 opcode[2], fault;
 
 	if (!read_opcode(vcpu, opcode))
 		return 1;
@@ -134,10 +150,11 @@ static int software_interrupt(struct kvm_vcpu *vcpu)
 		kvm_queue_exception(vcpu, OF_VECTOR);
 		break;
 	default:
-		if (gate_is_open(vcpu, opcode[1]))
-			kvm_queue_interrupt(vcpu, opcode[1], true);
+		fault = fault_of_gate(vcpu, opcode[1]);
+		if (fault)
+			kvm_queue_exception_e(vcpu, fault, opcode[1] * 8 + 2);
 		else
-			kvm_queue_exception_e(vcpu, GP_VECTOR, opcode[1] * 8 + 2);
+			kvm_queue_interrupt(vcpu, opcode[1], true);
 		/* Exceptions ask to be injected, a queued interrupt does not. */
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 		break;
@@ -176,7 +193,8 @@ static int invalid_opcode(struct kvm_vcpu *vcpu)
 	if (opcode[0] == TWO_BYTES && to_svm(vcpu)->vmcb->save.efer & EFER_SCE) {
 		switch (opcode[1]) {
 		case SYSRET_2:
-			step_known(to_svm(vcpu), STEP_SHADOW_POPS);
+			step_known(to_svm(vcpu), is_64_bit_mode(vcpu) ?
+				   STEP_SHADOW_POPS : STEP_SHADOW_SYSRET);
 			return 1;
 		case SYSCALL_2:
 			step_known(to_svm(vcpu), STEP_SHADOW_SYSCALL);

@@ -24,9 +24,9 @@
  *   MOV DR	      emulated, as DR6 is not the guest's
  *
  * An IRET never does any of the last four: they matter in an interrupt shadow only.
- * An instruction that loads RFLAGS whole (IRET, SYSRET; POPF is emulated) leaves no
- * trace of our TF: what stands in RFLAGS after it is the guest's.  SYSCALL saves it in
- * R11 and nowhere else, from where it is taken out again.  A virtual interrupt that
+ * An instruction that loads RFLAGS whole (IRET, SYSRET in 64-bit mode; POPF is emulated)
+ * leaves no trace of our TF: what stands in RFLAGS after it is the guest's.  SYSCALL saves
+ * it in R11 and nowhere else, from where it is taken out again.  A virtual interrupt that
  * waits for the end of the shadow is kept from the entry: it comes after the #DB
  * anyway.
  *
@@ -69,8 +69,9 @@ static bool is_db_exit(struct vcpu_svm *svm)
 }
 
 /*
- * In virtual-8086 mode with IOPL below 3 PUSHF, POPF and INTn raise #GP or are
- * redirected, and the intercepts would come before that.
+ * In virtual-8086 mode with IOPL below 3 PUSHF, POPF and INTn raise #GP, and the
+ * intercepts would come before that.  With CR4.VME they need not, and store our TF: a
+ * known hole.
  */
 static bool rflags_accesses_fault(struct vmcb_save_area *save)
 {
@@ -103,6 +104,7 @@ static void step_lend(struct vcpu_svm *svm, enum nmi_loan kind)
 	lent->rflags = save->rflags;
 	lent->efer = save->efer;
 	lent->dr6 = save->dr6;
+	lent->dr7 = save->dr7;
 	lent->dbgctl = save->dbgctl;
 
 	control->intercepts[INTERCEPT_EXCEPTION] |= STEP_EXCEPTIONS;
@@ -252,6 +254,10 @@ static unsigned int step_take_back(struct vcpu_svm *svm)
 		control->int_state |= lent->shadow;
 
 	hits = guest_causes(svm, hits);
+
+	/* As its handler would see DR7; common code sees to a #DB that the guest gets. */
+	if (is_db_exit(svm))
+		save->dr7 |= lent->dr7 & DR7_GD;
 
 	memcpy(&control->intercepts[FIRST_WORD], lent->intercepts,
 	       sizeof(lent->intercepts));

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Guest NMIs on AMD CPUs: what kvm_x86_ops, svm.c and nested.c call, and what a
- * vCPU has of it.  Who calls whom reads downwards, but for
- * loan.c's question whether NMIs are blocked:
+ * vCPU has of it.  Who calls whom reads downwards:
  *
  *   nmi.c          what comes in, and who keeps the latch it is about
  *   guards.c       exits that only a step has caused
@@ -64,6 +63,7 @@ enum nmi_loan {
 	STEP_SHADOW,			/* whatever stands in an interrupt shadow */
 	STEP_SHADOW_POPS,		/* the same, known to load RFLAGS whole */
 	STEP_SHADOW_SYSCALL,		/* the same, known to be a SYSCALL */
+	STEP_SHADOW_SYSRET,		/* the same, a SYSRET that sets IF alone */
 };
 
 /* Words of the intercept vector that a step adds to. */
@@ -83,11 +83,12 @@ struct nmi_lent {
 	u64 sfmask;
 	u64 efer;
 	u64 dr6;
+	u64 dr7;
 	u64 dbgctl;
 };
 
 struct svm_nmi {
-	/* What svm.c tests: derived, by nmi_rearm() and entry_is_over() */
+	/* What svm.c tests. The first two are derived, by nmi_rearm() and entry_is_over() */
 	bool enter;			/* svm_nmi_enter() has work */
 	bool in_play;			/* svm_nmi_exit() has work */
 	bool owned;			/* svm_nmi_handle_exit() has this exit */

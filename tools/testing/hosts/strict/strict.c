@@ -728,6 +728,9 @@ void strict_vmexit(CPUX86State *env, uint64_t code)
 	}
 	if (code == (uint64_t)SVM_EXIT_ERR)
 		read_vmcb(env, cpu_of(env)->refused);
+	/* 15.12.2: DR7 is as the handler of the #DB would find it. */
+	if (code == SVM_EXIT_EXCP_BASE + EXCP01_DB && holds("db-dr7"))
+		env->dr[7] &= ~(target_ulong)DR7_GD;
 	if (!holds("rubbish"))
 		return;
 	if (!has_info_1(code) && !assisted)

@@ -56,6 +56,7 @@
 #define SAVE_CR0	0x558
 #define SAVE_DR7	0x560
 #define SAVE_DR6	0x568
+#define DR7_GD		(1ull << 13)
 #define SAVE_RFLAGS	0x570
 #define SAVE_RIP	0x578
 #define SAVE_RSP	0x5d8
@@ -430,6 +431,13 @@ static void try_debug(void)
 	vmrun(vmcb);
 	claim(get(EXIT_CODE) == EXIT_DB && get(SAVE_RIP) == (uintptr_t)after_store && (get(SAVE_DR6) & 0xf) == 1,
 	      "15.12.2: a watchpoint that hits is an exit after the store, DR6 in the VMCB says so");
+
+	prepare(guest_store);
+	watch(&watched);
+	set(SAVE_DR7, get(SAVE_DR7) | DR7_GD);
+	vmrun(vmcb);
+	claim(get(EXIT_CODE) == EXIT_DB && get(SAVE_DR7) == (0x400 | 2 | 0xdull << 16),
+	      "15.12.2: a #DB that is intercepted has cleared GD in DR7");
 
 	/* The frame is written above the watched word, too. */
 	prepare(guest_push);

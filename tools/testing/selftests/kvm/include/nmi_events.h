@@ -12,8 +12,10 @@
 
 #define DR6_NONE	0xffff0ff0ul
 #define DR6_B0		0x1ul
+#define DR6_BD		0x2000ul
 #define DR6_BS		0x4000ul
 #define DR7_NONE	0x400ul
+#define DR7_GD		0x2000ul
 #define DR7_L0_EXEC	0x401ul
 
 /*

@@ -107,6 +107,6 @@ struct event32 *next_event32(struct kvm_vcpu *vcpu, int vector);
 
 /* Handlers. */
 extern char event32_1[], event32_2[], event32_3[], event32_4[], event32_5[];
-extern char event32_13[];
+extern char event32_11[], event32_13[];
 
 #endif

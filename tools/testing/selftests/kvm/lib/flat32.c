@@ -146,6 +146,7 @@ struct kvm_vcpu *create_flat32(void *entry)
 	set_gate32(vcpu, BP_VECTOR, INTERRUPT_GATE32, 3, CODE32, event32_3);
 	set_gate32(vcpu, OF_VECTOR, INTERRUPT_GATE32, 3, CODE32, event32_4);
 	set_gate32(vcpu, BR_VECTOR, INTERRUPT_GATE32, 0, CODE32, event32_5);
+	set_gate32(vcpu, NP_VECTOR, INTERRUPT_GATE32, 0, CODE32, event32_11);
 	set_gate32(vcpu, GP_VECTOR, INTERRUPT_GATE32, 0, CODE32, event32_13);
 	enter_flat(vcpu, entry);
 	return vcpu;

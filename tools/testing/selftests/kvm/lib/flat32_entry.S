@@ -49,6 +49,7 @@ flat32_return:
 	event32 3, 0
 	event32 4, 0
 	event32 5, 0
+	event32 11, 1
 	event32 13, 1
 
 	.section .note.GNU-stack, "", %progbits

@@ -24,9 +24,17 @@ static uint64_t breakpoint;	/* linear address, 0: none */
 static uint64_t nmis_rf;	/* in the frames of NMIs, but not the guest's */
 static bool watch;		/* a byte that nobody touches */
 static uint8_t watched;
+static bool detect;		/* accesses to debug registers */
+static uint32_t nr_detected;	/* without any NMI */
 static uint64_t dr6_seen[EVENT_LOG_SIZE];
-static uint32_t nr_dbs;
 uint32_t nr_direct_nmis;	/* that step_own_iret has taken */
+
+static uint32_t nr_dbs;
+
+static void detect_access(void)
+{
+	asm volatile("mov %0, %%dr7" : : "r"(DR7_NONE | DR7_GD) : "memory");
+}
 
 static void guest(void)
 {
@@ -37,7 +45,15 @@ static void guest(void)
 		asm volatile("mov %0, %%dr0; mov %1, %%dr7"
 			     : : "r"(&watched), "r"(DR7_L0_WRITE) : "memory");
 	guest_warm_up();
+	if (detect) {
+		detect_access();
+		read_dr6();
+		nr_detected = nr_dbs;
+		nr_dbs = guest_log.nr = 0;
+	}
 	write_dr6(dr6_before);
+	if (detect)
+		detect_access();
 	guest_stop(STAGE_READY, RFLAGS_FIXED);
 	dr6_after = read_dr6();
 	if (breakpoint)
@@ -99,12 +115,14 @@ static struct kvm_vcpu *run_with(void *nmi_entry, bool second_nmi)
 	sync_global_to_guest(vcpu->vm, breakpoint);
 	sync_global_to_guest(vcpu->vm, nmis_rf);
 	sync_global_to_guest(vcpu->vm, watch);
+	sync_global_to_guest(vcpu->vm, detect);
 	set_gate(vcpu, NMI_VECTOR, nmi_entry, INTERRUPT_GATE, 0);
 
 	run_through_handler(vcpu, second_nmi);
 
 	sync_global_from_guest(vcpu->vm, dr6_seen);
 	sync_global_from_guest(vcpu->vm, dr6_after);
+	sync_global_from_guest(vcpu->vm, nr_detected);
 	return vcpu;
 }
 
@@ -238,6 +256,20 @@ static void rf_is_popped(void)
 		     { NMI_VECTOR, guest_stop_next, RFLAGS_RF });
 }
 
+/* DR7.GD is cleared by a #DB, also by one that is not the guest's. */
+static void access_is_detected(void)
+{
+	struct kvm_vcpu *vcpu;
+
+	detect = true;
+	vcpu = run_with(event_entry_2, true);
+	if (!nr_detected)
+		skip("the emulated CPU does not detect accesses to debug registers");
+	CHECK_EQ(read_log(vcpu)->nr, 3);
+	CHECK_EQ(read_log(vcpu)->event[2].vector, DB_VECTOR);
+	check_dr6(1, DR6_NONE | DR6_BD);
+}
+
 static const struct test_case cases[] = {
 	{ "IRET of a lone NMI goes on stepping", steps_on_after_lone_nmi },
 	{ "so does an IRET for which another NMI waits", steps_on },
@@ -250,6 +282,7 @@ static const struct test_case cases[] = {
 	{ "two NMIs leave BS in DR6 alone when the guest holds it", dr6_with_bs_in_hand_is_kept },
 	{ "two NMIs do not report a watchpoint that has hit before them", old_hit_is_kept },
 	{ "a breakpoint on the interrupted instruction hits once in spite of two NMIs", breakpoint_behind_iret },
+	{ "after two NMIs the guest's debug registers are guarded as before (DR7.GD)", access_is_detected },
 	{ "RF popped by the IRET holds a breakpoint back", rf_is_popped },
 };
 

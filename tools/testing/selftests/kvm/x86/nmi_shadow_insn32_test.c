@@ -18,9 +18,10 @@
 #define V86_STACK	0x0f00
 #define INT_VECTOR	0x61
 #define MSR_SYSENTER(n)	(0x174 + (n))	/* CS, ESP, EIP */
+#define SYSRET_CS_SHIFT	48		/* in STAR */
 
 extern char insn_read_idt[], insn_stop[], insn_into[], insn_bound[], insn_int_n[], insn_int3[];
-extern char insn_sysenter[], insn_popf[], insn_end[], sysenter_target[];
+extern char insn_sysenter[], insn_sysret[], insn_popf[], insn_end[], sysenter_target[];
 extern char v86_insns[], v86_pushf[], v86_popf[], v86_int_n[], v86_insns_end[];
 
 /* Each of them is followed by what the guest does after it. */
@@ -37,6 +38,7 @@ asm(".pushsection guest32, \"ax\"\n"
 	"insn_int3: int3\n"
 	"jmp insn_end\n"
 	"insn_sysenter: sysenter\n"
+	"insn_sysret: sysretl\n"
 	"insn_popf: popf\n"
 	"jmp insn_end\n"
 	"sysenter_target: nop\n"
@@ -235,6 +237,61 @@ static void user_sysenter(void)
 	check_sysenter(stop_in_user_mode());
 }
 
+/* Outside of 64-bit mode it loads no flags, and sets IF. */
+static void sysret(void)
+{
+	struct kvm_vcpu *vcpu = stop_in_kernel();
+	struct kvm_regs regs;
+	struct event32 *nmi;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		skip("Intel's CPUs have SYSRET in 64-bit mode only");
+	move_to(vcpu, AT(insn_sysret), FLAGS);
+	vcpu_set_msr(vcpu, MSR_EFER, EFER_SCE);
+	vcpu_set_msr(vcpu, MSR_STAR, (uint64_t)(USER_CODE32 & ~3) << SYSRET_CS_SHIFT);
+	vcpu_regs_get(vcpu, &regs);
+	regs.rcx = AT(sysenter_target);
+	vcpu_regs_set(vcpu, &regs);
+	nmi = next_event32(vcpu, NMI_VECTOR);
+	CHECK_EQ(nmi->frame.eip, AT(sysenter_target));
+	CHECK_EQ(nmi->frame.cs, USER_CODE32);
+	CHECK_EQ(nmi_flags(nmi->frame.eflags), FLAGS | RFLAGS_IF);
+	run_to(vcpu, STAGE_END);
+}
+
+/* What its gate is to refuse is looked at before RIP is behind it; see user_int_n_refused(). */
+static void check_gate(enum gate32 type, bool present, uint16_t limit, int vector, char *entry)
+{
+	struct kvm_vcpu *vcpu = create_flat32(insn_read_idt);
+	struct kvm_sregs sregs;
+
+	set_gate32(vcpu, INT_VECTOR, type, 3, CODE32, event32_3);
+	if (!present)
+		((uint8_t *)memory32(vcpu, LOW_IDT))[INT_VECTOR * 8 + 5] &= ~0x80;
+	move_to(vcpu, AT(insn_int_n), FLAGS);
+	if (limit) {
+		vcpu_sregs_get(vcpu, &sregs);
+		sregs.idt.limit = limit;
+		vcpu_sregs_set(vcpu, &sregs);
+	}
+	check_event(vcpu, vector, entry, AT(insn_int_n), FLAGS | RFLAGS_RF);
+}
+
+static void gate_not_present(void)
+{
+	check_gate(INTERRUPT_GATE32, false, 0, NP_VECTOR, event32_11);
+}
+
+static void gate_of_no_kind(void)
+{
+	check_gate(0, true, 0, GP_VECTOR, event32_13);
+}
+
+static void gate_beyond_limit(void)
+{
+	check_gate(INTERRUPT_GATE32, true, INT_VECTOR * 8 + 6, GP_VECTOR, event32_13);
+}
+
 #define V86_FLAGS	(FLAGS | RFLAGS_VM)
 
 static void v86_pushes(void)
@@ -297,6 +354,10 @@ static const struct test_case cases[] = {
 	{ "user mode: POPF leaves IF alone", user_popf },
 	{ "user mode: SYSENTER arrives with the guest's flags", user_sysenter },
 	{ "SYSENTER arrives with the guest's flags", kernel_sysenter },
+	{ "SYSRET arrives with the guest's flags and IF", sysret },
+	{ "INT n through a gate that is not present faults where it stands", gate_not_present },
+	{ "INT n through what is no gate faults where it stands", gate_of_no_kind },
+	{ "INT n beyond the IDT's limit faults where it stands", gate_beyond_limit },
 	{ "virtual-8086 mode: PUSHF pushes the guest's flags", v86_pushes },
 	{ "virtual-8086 mode: PUSHF faults with IOPL 0", v86_pushf_refused },
 	{ "virtual-8086 mode: POPF faults with IOPL 0", v86_popf_refused },

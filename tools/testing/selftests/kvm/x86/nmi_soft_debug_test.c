@@ -13,8 +13,6 @@
 #include "nmi_events.h"
 #include "nmi_soft.h"
 
-#define DR6_BD		(1ul << 13)
-#define DR7_GD		(1ul << 13)
 #define DR7_EXEC(n)	(1ul << (2 * (n)))		/* local, execution */
 #define DR7_WRITE8(n)	(DR7_EXEC(n) | 9ul << (16 + 4 * (n)))
 #define DR7_READ8(n)	(DR7_EXEC(n) | 11ul << (16 + 4 * (n)))
