@@ -23,7 +23,8 @@ position p;
 //# place: svm_complete_interrupts: soft_int_injected=svm->soft_int_injected soft_int_again soft_int_injected=false
 position p;
 @@
-+ svm->soft_int_again = soft_int_injected;
++ svm->soft_int_again = soft_int_injected &&
++	(svm->vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID);
   svm->soft_int_injected@p = false;
 
 @again@

@@ -132,9 +132,11 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 
 	/*
 	 * Injected into L2 once more, after L1 or its vNMI did: not counted, and L1's
-	 * latch stays.
+	 * latch stays.  Nothing but the NMI exit is left to tell it where user space has
+	 * restored the vCPU: an NMI of L1's own would have made L2 exit.
 	 */
-	if (svm->nmi_l1_to_l2 || svm->nmi.l2_vnmi) {
+	if (svm->nmi_l1_to_l2 || svm->nmi.l2_vnmi ||
+	    (is_guest_mode(vcpu) && nested_exit_on_nmi(svm))) {
 		nmi_rearm(svm);
 		return;
 	}
@@ -303,13 +305,13 @@ static enum nmi_loan step_kind(struct vcpu_svm *svm, struct nmi_latch *latch)
 }
 
 /*
- * An NMI for L1 that has waited for VMRUN to set GIF makes L2 exit before it
- * takes a V_NMI.  Common code has asked for an immediate exit.
+ * An NMI for L1 that has waited for VMRUN to set GIF, or for an event to be injected
+ * again, makes L2 exit before it takes a V_NMI.  Common code has asked for an
+ * immediate exit.
  */
 static bool l1_goes_first(struct vcpu_svm *svm)
 {
-	return nested_run_pending(svm) && svm->vcpu.arch.nmi_pending &&
-	       !svm_nmi_blocked(&svm->vcpu);
+	return svm->vcpu.arch.nmi_pending && !svm_nmi_blocked(&svm->vcpu);
 }
 
 /* Before VMRUN, interrupts off, when it is known what is going to be injected. */

@@ -261,11 +261,39 @@ static void in_shadow(void)
 	CHECK_EQ(nmi_nr(read_log(vcpu), 1)->rflags & RFLAGS_TF, 0);
 }
 
+/*
+ * As user space reads it while an exit has the delivery of an NMI that L1 injects in two:
+ * whose it is the events do not say, but one of L1's own would have made L2 exit.
+ */
+static void injected_stays_l1s(void)
+{
+	const struct l2_start start = { .rip = l2 };
+	struct kvm_vcpu *vcpu = create_l1(l1, &start, NULL);
+	struct kvm_vcpu_events events;
+	const struct l2_exit *exit;
+	uint64_t injections;
+
+	run_to(vcpu, STAGE_L2);
+	finish_stage(vcpu);
+	injections = vcpu_stat(vcpu, "nmi_injections");
+	vcpu_events_get(vcpu, &events);
+	events.nmi.injected = 1;
+	vcpu_events_set(vcpu, &events);
+	send_nmi(vcpu);
+	run_to(vcpu, STAGE_L1);
+	exit = read_exits(vcpu, 1);
+	CHECK_EQ(exit[0].code, SVM_EXIT_NMI);
+	CHECK_EQ(exit[0].rip, (uint64_t)event_entry_2);
+	CHECK_EQ(vcpu_stat(vcpu, "nmi_injections"), injections + 1);
+	CHECK_EQ(read_log(vcpu)->nr_nmis, 1);
+}
+
 static const struct test_case cases[] = {
 	{ "L2 restored in the middle of an IRET of L1's handler leaves L1 blocked", iret },
 	{ "so does an L2 with vNMI", iret_vnmi },
 	{ "restored as by VMRUN, with an NMI for either, L1 takes its own first", l1_first },
 	{ "L2's V_NMI_MASK is no older than its VMRUN", masked_since },
+	{ "an NMI that L1 injects, restored on its way into L2, does not block L1", injected_stays_l1s },
 	{ "a shadow of L2 is saved while PUSHF in it waits for user space", in_shadow },
 };
 
