@@ -168,6 +168,11 @@ static __always_inline void inject(struct vcpu_vmx *vmx)
 	else
 		soft_vnmi_inject(vmx);
 
+	/*
+	 * The frame is there, and yet common code has the NMI as injected.  That RFLAGS
+	 * are set there asks for an event, and so the entry is called off that would
+	 * have it injected once more.
+	 */
 	if (vmx->rmode.vm86_active) {
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);
 		vmx->nmi.from_l1 = false;
@@ -205,7 +210,10 @@ void vmx_enable_nmi_window(struct kvm_vcpu *vcpu)
 	next_boundary_wait(vmx);
 }
 
-/* Exit handler: of L2, or nothing but a shadow has held the NMI back. */
+/*
+ * Exit handler: of L2, where nothing but a shadow has held the NMI back, or where an exit
+ * before this one has shown that NMIs are open.
+ */
 int handle_nmi_window(struct kvm_vcpu *vcpu)
 {
 	virtual_nmis_take_window(to_vmx(vcpu));

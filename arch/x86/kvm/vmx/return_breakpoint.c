@@ -215,22 +215,17 @@ void return_breakpoint_enter(struct vcpu_vmx *vmx)
 }
 
 /*
- * The CPU saves RF set with a #DB for an instruction breakpoint.  The guest does
- * not get the #DB, so its next event must not find RF in the frame; it was clear,
- * or the breakpoint would not have fired.
+ * The instruction to be passed may still be ahead; RF is not the guest's, who had it
+ * clear, or the breakpoint would not have fired.  With the #DB of that the CPU has saved
+ * it clear.
+ * (SDM, "Instruction-Breakpoint Exception Condition")
  */
-static void clear_rf(void)
-{
-	vmcs_writel(GUEST_RFLAGS, vmcs_readl(GUEST_RFLAGS) & ~X86_EFLAGS_RF);
-}
-
-/* The instruction to be passed may still be ahead; RF is not the guest's. */
 static void end_pass(struct vcpu_vmx *vmx)
 {
 	struct return_breakpoint *bp = &vmx->nmi.ret;
 
 	if (bp->pass && kvm_get_linear_rip(&vmx->vcpu) == bp->address)
-		clear_rf();
+		vmcs_writel(GUEST_RFLAGS, vmcs_readl(GUEST_RFLAGS) & ~X86_EFLAGS_RF);
 	else
 		bp->pass = false;
 }
@@ -306,7 +301,6 @@ bool return_breakpoint_exit(struct vcpu_vmx *vmx, bool *owned)
 	if (!causes_of_guest(vmx, returned)) {
 		*owned = true;
 		bp->here = returned;
-		clear_rf();
 	}
 	if (!returned) {
 		bp->pass = true;

@@ -306,7 +306,7 @@ static void iret_faults_to_l1(void)
 	run_to(vcpu, STAGE_L1);
 	exit = read_vmx_exits(vcpu, 1);
 	CHECK_EQ(exit[0].reason, EXIT_REASON_EXCEPTION_NMI);
-	CHECK_EQ(exit[0].intr_info & ~NMI_UNBLOCKING_IRET, FAULT_WITH_ERROR | GP_VECTOR);
+	CHECK_EQ(exit[0].intr_info, FAULT_WITH_ERROR | NMI_UNBLOCKING_IRET | GP_VECTOR);
 	CHECK_EQ(exit[0].interruptibility, 0);
 
 	run_to(vcpu, STAGE_END);
