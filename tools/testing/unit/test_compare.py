@@ -418,7 +418,8 @@ class Compare(unittest.TestCase):
         self.assertIn('    make compare PARTS=claims HOSTS="amd"', page)
         costs_page = (self.root / "build/costs.rst").read_text().splitlines()
         row = costs_page.index("   * - two back to back: end of one handler to the next")
-        self.assertEqual(costs_page[row + 1:row + 5], ["     - 1000 (1)", "     - 900 (1)", "     - 200 (1)", "     - 0.22"])
+        self.assertEqual([line.strip() for line in costs_page[row + 1:row + 5]],
+                         ["- 1000 (1)", "- 900 (1)", "- 200 (1)", "- 0.22"])
         self.assertIn('    make compare PARTS=costs HOSTS="amd"', costs_page)
 
     def test_parts(self):

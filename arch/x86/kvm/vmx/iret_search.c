@@ -17,9 +17,9 @@
  *
  * After soft_vnmi_steps steps in one handler the search is given up.  L2 is never
  * stepped, nor is SMM, where no NMI comes anyway, nor a guest that KVM emulates, whose
- * IRETs it sees; nor one whose real mode runs as virtual-8086 mode (rmode.vm86_active).  The guest cannot see the steps: the flag is
- * in the VMCS for one entry (next_boundary.c), its exit comes before any trap of the
- * guest's own, and that before the NMI.
+ * IRETs it sees; nor one whose real mode runs as virtual-8086 mode.  The guest cannot see
+ * the steps: the flag is in the VMCS for one entry (next_boundary.c), its exit comes before
+ * any trap of the guest's own, and that before the NMI.
  */
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
