@@ -229,7 +229,7 @@ run-check-long: known-hosts modules selftests $(out)/selftests/cpu_facts image r
 	@status=0; LONG=1 HOSTS='$(HOSTS)' tools/testing/harness/check || status=1; \
 	$(MAKE) run-check-debug || status=1; exit $$status
 
-# The guest's kernel first, for it is seen then how far that is. The part is called for amd.
+# The guest's kernel first, for it is seen then how far that is. The parts are there only with amd.
 clients-hosts = amd $(filter-out amd,$(HOST))
 run-check-clients: modules selftests image
 	@tools/testing/clients/run --kernel

@@ -70,9 +70,9 @@ def idle(here):
 
 
 def backtraces(here, rounds, at_once=1):
-    """sysrq-l so many times, and as often at once: one CPU asks, and each has to answer, the others by an NMI.
+    """sysrq-l so many times so many at once: one CPU asks, and each has to answer, the others by an NMI.
 
-    The kernel's log holds as many answers as its size, and to start programs takes time under load."""
+    Several at once, since starting dmesg takes long under load; not more than the guest's log can hold."""
     before = here.nmis()
     # sysrq has the kernel print on the console, too, in the middle of a line of ours if there is one.
     said = here.run(f'n=0; while [ $n -lt {rounds} ]; do dmesg -c >/dev/null; '

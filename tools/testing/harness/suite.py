@@ -15,6 +15,9 @@ HOSTS = "amd amd-vnmi intel intel-soft"
 OPTIONAL = "amd-strict amd-strict-vnmi intel-pml intel-arrow-lake"
 ON_BOCHS = "intel", "intel-soft", "intel-pml", "intel-arrow-lake"
 
+# It is for more than one CPU, and wants to do what it likes to them.
+SMP_TEST = "nmi_smp_test"
+
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
 

@@ -255,6 +255,15 @@ class Compare(unittest.TestCase):
         self.assertIn("  MISSED: amd, pair: at most 0.35 of the best's ticks "
                       "and at most 1220 ticks (1221 ticks, wanted 1220)", self.lines)
 
+    def test_most(self):
+        """no reason excuses more than a row's most ticks"""
+        self.host = "intel"
+        near, far = (cost(200).replace("cost pair ticks 200", f"cost pair ticks {ticks}") for ticks in (455, 456))
+        self.assertEqual(self.compare(ours_cost=near), 0)
+        self.assertRegex("\n".join(self.lines), r"missed, with a reason: intel, pair: .*455 ticks, wanted 420")
+        self.assertEqual(self.compare(ours_cost=far), 1)
+        self.assertRegex("\n".join(self.lines), r"MISSED: intel, pair: .*456 ticks, wanted 420")
+
     def test_reason(self):
         """a target that is missed for a stated reason is said, and is no failure"""
         self.host = "intel-soft"

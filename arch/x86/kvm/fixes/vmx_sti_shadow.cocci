@@ -44,7 +44,8 @@ position p;
   {
 +	exec_controls_clearbit(to_vmx(vcpu), CPU_BASED_MONITOR_TRAP_FLAG);
 +	/* A #DB of the same instruction comes first, or an NMI would take its place. */
-+	if (!(vmcs_readl(GUEST_PENDING_DBG_EXCEPTIONS) & (BIT(12) | DR6_BS)))
++	if (!(vmcs_readl(GUEST_PENDING_DBG_EXCEPTIONS) &
++	      (BIT(12) | DR6_BUS_LOCK | DR6_BS | DR6_RTM)))
 +		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return 1;
   }

@@ -70,8 +70,8 @@ static bool is_db_exit(struct vcpu_svm *svm)
 
 /*
  * In virtual-8086 mode with IOPL below 3 PUSHF, POPF and INTn raise #GP, and the
- * intercepts would come before that.  With CR4.VME they need not, and store our TF: a
- * known hole.
+ * intercepts would come before that.  With CR4.VME they need not, and store our TF; nor
+ * does an INTn there go by the IDT, also with IOPL 3: a known hole.
  */
 static bool rflags_accesses_fault(struct vmcb_save_area *save)
 {
@@ -255,8 +255,8 @@ static unsigned int step_take_back(struct vcpu_svm *svm)
 
 	hits = guest_causes(svm, hits);
 
-	/* As its handler would see DR7; common code sees to a #DB that the guest gets. */
-	if (is_db_exit(svm))
+	/* DR7 is as the handler of the #DB would find it, but the guest gets none. */
+	if (is_db_exit(svm) && !hits)
 		save->dr7 |= lent->dr7 & DR7_GD;
 
 	memcpy(&control->intercepts[FIRST_WORD], lent->intercepts,

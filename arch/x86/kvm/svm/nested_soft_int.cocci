@@ -20,11 +20,12 @@ position p;
   };
 
 @note@
-//# place: svm_complete_interrupts: soft_int_injected=svm->soft_int_injected soft_int_again soft_int_injected=false
+//# place: svm_complete_interrupts: soft_int_injected=svm->soft_int_injected exit_int_info soft_int_again soft_int_injected=false
 position p;
 @@
-+ svm->soft_int_again = soft_int_injected &&
-+	(svm->vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID);
++ if (!(svm->vmcb->control.exit_int_info & SVM_EXITINTINFO_VALID))
++	soft_int_injected = false;
++ svm->soft_int_again = soft_int_injected;
   svm->soft_int_injected@p = false;
 
 @again@

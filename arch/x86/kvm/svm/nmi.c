@@ -120,6 +120,16 @@ void svm_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	}
 }
 
+/*
+ * Is the NMI that is injected into L2 one of L1's, or of L2's vNMI?  Nothing but the NMI exit
+ * is left to tell where user space has restored the vCPU: an NMI for L1 makes L2 exit.
+ */
+static bool is_l1s_nmi(struct vcpu_svm *svm)
+{
+	return svm->nmi_l1_to_l2 || svm->nmi.l2_vnmi ||
+	       (is_guest_mode(&svm->vcpu) && nested_exit_on_nmi(svm));
+}
+
 /* Inject an NMI at the next VMRUN. */
 void svm_inject_nmi(struct kvm_vcpu *vcpu)
 {
@@ -132,11 +142,9 @@ void svm_inject_nmi(struct kvm_vcpu *vcpu)
 
 	/*
 	 * Injected into L2 once more, after L1 or its vNMI did: not counted, and L1's
-	 * latch stays.  Nothing but the NMI exit is left to tell it where user space has
-	 * restored the vCPU: an NMI of L1's own would have made L2 exit.
+	 * latch stays.
 	 */
-	if (svm->nmi_l1_to_l2 || svm->nmi.l2_vnmi ||
-	    (is_guest_mode(vcpu) && nested_exit_on_nmi(svm))) {
+	if (is_l1s_nmi(svm)) {
 		nmi_rearm(svm);
 		return;
 	}
@@ -257,7 +265,7 @@ void svm_nmi_cancel(struct kvm_vcpu *vcpu)
 	if ((event & SVM_EXITINTINFO_TYPE_MASK) != SVM_EXITINTINFO_TYPE_NMI) {
 		if (svm->nmi.called_off)
 			put_back(svm);
-	} else if (!svm->nmi_l1_to_l2 && !svm->nmi.l2_vnmi) {
+	} else if (!is_l1s_nmi(svm)) {
 		svm->nmi.called_off = true;
 		nmi_rearm(svm);
 	}

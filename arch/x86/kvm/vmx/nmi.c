@@ -103,6 +103,10 @@ void vmx_set_nmi_mask(struct kvm_vcpu *vcpu, bool masked)
 	if (masked == vmx_get_nmi_mask(vcpu))
 		return;
 
+	/* That IRET has been emulated to its end. */
+	if (!masked)
+		vmx->nmi.iret_exit = NULL;
+
 	/* No window opens where the CPU does not run: emulated real mode. */
 	if (!masked && vcpu->arch.nmi_pending)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
@@ -169,9 +173,9 @@ static __always_inline void inject(struct vcpu_vmx *vmx)
 		soft_vnmi_inject(vmx);
 
 	/*
-	 * The frame is there, and yet common code has the NMI as injected.  That RFLAGS
-	 * are set there asks for an event, and so the entry is called off that would
-	 * have it injected once more.
+	 * The frame is there, but common code still has the NMI as injected.  Writing
+	 * RFLAGS there raises KVM_REQ_EVENT, which calls this entry off, and so it is not
+	 * injected a second time.
 	 */
 	if (vmx->rmode.vm86_active) {
 		kvm_inject_realmode_interrupt(vcpu, NMI_VECTOR, 0);

@@ -112,7 +112,7 @@ def conformance_rst(columns, rows):
         yield ""
 
 
-def head(title, page, names):
+def head(title, page, names, hosts):
     """The beginning of a page: what it is, and of whose modules."""
     yield ".. SPDX-License-Identifier: GPL-2.0-only"
     yield f".. Written by make compare: {page}"
@@ -124,16 +124,17 @@ def head(title, page, names):
         yield f"* {module}: {name}"
     yield ""
     if len(names) > 2:
-        yield "Other series are whole kernels with a kvm.ko of their own. On ``amd-vnmi`` they run on the"
-        yield "vNMI that our module emulates in the host below, as ours does."
+        yield "Other series are whole kernels with a kvm.ko of their own." + (
+            " On ``amd-vnmi`` they run on the\nvNMI that our module emulates in the host below, as ours does."
+            if suite.NESTED in hosts else "")
         yield ""
 
 
 def claims_page(names, columns, rows):
     """Documentation/compare.rst"""
-    yield from head("Comparison", "cp build/compare.rst Documentation/", names)
-    order = ", ".join([module for module in names if module != "ours"] + ["ours"])
     hosts = " ".join(ordered(columns))
+    yield from head("Comparison", "cp build/compare.rst Documentation/", names, hosts.split())
+    order = ", ".join([module for module in names if module != "ours"] + ["ours"])
     chosen = "" if hosts == suite.HOSTS else f' HOSTS="{hosts}"'
     yield "Each claim of the selftests, one a row, as this found it::"
     yield ""
@@ -155,7 +156,7 @@ def costs_page(names, hosts):
     strict = all(host.startswith("amd-strict") for host in hosts)
     title, copy = ("Costs on the strict CPU", "cp build/costs.rst Documentation/costs-strict.rst") if strict else \
         ("Costs", "cp build/costs.rst build/compare.svg Documentation/")
-    yield from head(title, copy, names)
+    yield from head(title, copy, names, hosts)
     chosen = " ".join(hosts)
     yield "What NMIs cost in ticks (instructions of the emulated host) and, in brackets, in VM exits, as"
     yield "this found it::"
@@ -163,7 +164,7 @@ def costs_page(names, hosts):
     yield "    make compare PARTS=costs" + ("" if chosen == suite.HOSTS else f' HOSTS="{chosen}"')
     yield ""
     yield "A ratio is that of ours to the best of the others on that row; plain exits of another kernel take"
-    yield "another time as well. What NMIs cost on a real CPU is in :doc:`reports`."
+    yield "another time as well. What NMIs cost in cycles is in :doc:`reports`."
     yield ""
     if strict:
         yield STRICT_COSTS
@@ -185,13 +186,15 @@ def cost_rst(hosts):
         rows = []
         for row, text in costs.ROWS.items():
             ours = modules["ours"][row]
-            why = [notes.number(why) for why in (missed.get(row), costs.REMARKS.get((host, row)),
-                                                 *{modules[module][row].problem for module in modules}) if why]
+            reasons = dict.fromkeys((missed.get(row), costs.REMARKS.get((host, row)),
+                                     *(modules[module][row].problem for module in modules)))
+            why = [notes.number(reason) for reason in reasons if reason]
             ratio = table.quotient(costs.ratio(ours, costs.best(costs.rivals(modules, row))))
             rows.append((text, *(figure(modules[module][row]) for module in (*others, "ours")),
                          ratio + (" " if ratio and why else "") + superscript(why)))
         yield from list_table(("ticks (exits)", *others, "ours", "ratio"), rows, (44, *[12] * (len(modules) + 1)))
-        yield f"Of {len(rows)} targets {len(rows) - len(missed)} are met: at most the best's ticks and exits" + \
+        free = " and none but the guest's own exits" if host == costs.NO_EXTRA_EXITS else ""
+        yield f"Of {len(rows)} targets {len(rows) - len(missed)} are met: at most the best's ticks and exits{free}" + \
             "".join(f"; {costs.ROWS[row]}: {costs.target(host, row)}" for row in costs.ROWS
                     if costs.has_own_limit(host, row)) + "."
         yield ""

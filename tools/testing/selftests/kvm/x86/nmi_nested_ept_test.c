@@ -19,7 +19,6 @@ enum { STAGE_L1 = STAGE_OWN };
 #define INVEPT_GLOBAL	2
 
 static struct l2_tables ept;	/* for L1 */
-static bool virtual_nmis;
 
 static void l2(void)
 {
@@ -61,9 +60,8 @@ static void l1(void)
 	/* As hypervisors do. */
 	if (exit->qualification & NMI_UNBLOCKING_IRET)
 		vmwrite(GUEST_INTERRUPTIBILITY_INFO, exit->interruptibility | BLOCKED_BY_NMI);
-	if (virtual_nmis)
-		vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
-						   CPU_BASED_NMI_WINDOW_EXITING);
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
+					   CPU_BASED_NMI_WINDOW_EXITING);
 	run_vmx_l2();
 	guest_stage(STAGE_END);
 }
@@ -73,27 +71,26 @@ static void on_nmi_vmcall(struct event_regs *regs)
 	vmcall();
 }
 
-static struct kvm_vcpu *run_to_violation(uint32_t pin_controls)
+static struct kvm_vcpu *run_to_violation(void)
 {
-	struct kvm_vcpu *vcpu = create_vmx_l1(l1, pin_controls, on_nmi_vmcall);
+	struct kvm_vcpu *vcpu = create_vmx_l1(l1, PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS,
+					      on_nmi_vmcall);
 	const struct vmx_exit *exit;
 
 	use_frame_page(vcpu);
 	ept = make_l2_tables(vcpu, FRAME_PAGE, EPT_WRITE_BACK);
-	virtual_nmis = pin_controls & PIN_BASED_VIRTUAL_NMIS;
 	sync_global_to_guest(vcpu->vm, ept);
-	sync_global_to_guest(vcpu->vm, virtual_nmis);
 	run_to(vcpu, STAGE_L1);
 	exit = read_vmx_exits(vcpu, 2);
 	CHECK_EQ(exit[0].reason, EXIT_REASON_VMCALL);
-	CHECK_EQ(exit[0].interruptibility, virtual_nmis ? BLOCKED_BY_NMI : 0);
+	CHECK_EQ(exit[0].interruptibility, BLOCKED_BY_NMI);
 	CHECK_EQ(exit[1].reason, EXIT_REASON_EPT_VIOLATION);
 	return vcpu;
 }
 
 static void says_so(void)
 {
-	struct kvm_vcpu *vcpu = run_to_violation(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS);
+	struct kvm_vcpu *vcpu = run_to_violation();
 	const struct vmx_exit *exit = read_vmx_exits(vcpu, 2);
 
 	CHECK_EQ(exit[1].interruptibility, 0);
@@ -102,7 +99,7 @@ static void says_so(void)
 
 static void window_after_iret(void)
 {
-	struct kvm_vcpu *vcpu = run_to_violation(PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS);
+	struct kvm_vcpu *vcpu = run_to_violation();
 	const struct vmx_exit *exit;
 
 	run_to(vcpu, STAGE_END);

@@ -116,8 +116,8 @@ static void move_to(struct kvm_vcpu *vcpu, uint32_t eip, uint32_t eflags)
  * The instruction leads to this event, and the NMI comes at the first instruction
  * of its handler: the NMI reports first, the event when it is done.
  */
-static void check_event(struct kvm_vcpu *vcpu, int vector, char *entry,
-			uint32_t eip, uint32_t eflags)
+static struct event32 *check_event(struct kvm_vcpu *vcpu, int vector, char *entry,
+				   uint32_t eip, uint32_t eflags)
 {
 	struct event32 *event = next_event32(vcpu, NMI_VECTOR);
 	uint64_t ignored = on_qemu_tcg() ? RFLAGS_RF : 0;
@@ -127,6 +127,7 @@ static void check_event(struct kvm_vcpu *vcpu, int vector, char *entry,
 	event = next_event32(vcpu, vector);
 	CHECK_EQ(event->frame.eip, eip);
 	CHECK_EQ(event->frame.eflags & ~ignored, eflags & ~ignored);
+	return event;
 }
 
 #define FLAGS		(RFLAGS_FIXED | RFLAGS_CF)
@@ -264,6 +265,7 @@ static void check_gate(enum gate32 type, bool present, uint16_t limit, int vecto
 {
 	struct kvm_vcpu *vcpu = create_flat32(insn_read_idt);
 	struct kvm_sregs sregs;
+	struct event32 *event;
 
 	set_gate32(vcpu, INT_VECTOR, type, 3, CODE32, event32_3);
 	if (!present)
@@ -274,7 +276,8 @@ static void check_gate(enum gate32 type, bool present, uint16_t limit, int vecto
 		sregs.idt.limit = limit;
 		vcpu_sregs_set(vcpu, &sregs);
 	}
-	check_event(vcpu, vector, entry, AT(insn_int_n), FLAGS | RFLAGS_RF);
+	event = check_event(vcpu, vector, entry, AT(insn_int_n), FLAGS | RFLAGS_RF);
+	CHECK_EQ(event->error, INT_VECTOR * 8 + 2);
 }
 
 static void gate_not_present(void)

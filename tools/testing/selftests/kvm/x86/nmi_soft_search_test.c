@@ -164,6 +164,7 @@ static void at_once(void)
 	char before[16];
 
 	require_search();
+	require_exact();
 	TEST_ASSERT(vendor_param("soft_vnmi_search_us", before, sizeof(before)),
 		    "there is no parameter soft_vnmi_search_us");
 	CHECK_EQ(set_param(SEARCH_PARAM, "0"), 0);
@@ -210,6 +211,7 @@ static void turned_off(void)
 	char steps[16];
 
 	require_search();
+	require_exact();
 	snprintf(steps, sizeof(steps), "%u", soft_steps());
 	CHECK_EQ(set_steps("0"), 0);
 	vcpu = run_handler(on_nmi_elsewhere, LATER_US);
@@ -233,6 +235,8 @@ static void refused(void)
 		CHECK_EQ(set_steps(values[i]), EINVAL);
 		CHECK_EQ(soft_steps(), before);
 		CHECK_EQ(kernel_messages(log, "soft_vnmi_steps"), 1);
+		CHECK_EQ(set_param(SEARCH_PARAM, values[i]), EINVAL);
+		CHECK_EQ(kernel_messages(log, "soft_vnmi_search_us"), 1);
 	}
 }
 
