@@ -37,15 +37,16 @@ position p;
   }
 
 @over@
-//# place: handle_monitor_trap: CPU_BASED_MONITOR_TRAP_FLAG GUEST_PENDING_DBG_EXCEPTIONS KVM_REQ_EVENT return
+//# place: handle_monitor_trap: GUEST_PENDING_DBG_EXCEPTIONS CPU_BASED_MONITOR_TRAP_FLAG KVM_REQ_EVENT return
 position p;
 @@
   handle_monitor_trap@p(struct kvm_vcpu *vcpu)
   {
++	unsigned long due = vmcs_readl(GUEST_PENDING_DBG_EXCEPTIONS);
++
 +	exec_controls_clearbit(to_vmx(vcpu), CPU_BASED_MONITOR_TRAP_FLAG);
 +	/* A #DB of the same instruction comes first, or an NMI would take its place. */
-+	if (!(vmcs_readl(GUEST_PENDING_DBG_EXCEPTIONS) &
-+	      (BIT(12) | DR6_BUS_LOCK | DR6_BS | DR6_RTM)))
++	if (!(due & (BIT(12) | DR6_BUS_LOCK | DR6_BS | DR6_RTM)))
 +		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	return 1;
   }

@@ -91,6 +91,8 @@ def agreed(row, first, second):
     """What two boots say of a row."""
     near = first.ticks * (MEAN_REPEATS_TO if row == MEAN else REPEATS_TO)
     same = replace(first, ticks=second.ticks) == second and abs(first.ticks - second.ticks) <= near
+    # Neither has figures, and why not has the time of a boot in it.
+    same |= bool(first.problem and second.problem)
     return first if same else replace(first, again=second.words())
 
 
@@ -146,7 +148,7 @@ def over_limit(host, row, modules):
     if not other:
         return ""
     if ours.exits > other.exits:
-        return f"{ours.exits} exits, the best of the distribution's takes {other.exits}"
+        return f"VM exits {ours.exits}, of the best of the distribution's {other.exits}"
     if ours.ticks > other.ticks * (limit(host, row) + EQUAL_TO.get(host, 0)):
         return f"{ours.ticks / other.ticks:.3f} of the best's ticks, wanted {limit(host, row):.2f}"
     return ""

@@ -187,7 +187,7 @@ def cost_rst(hosts):
         for row, text in costs.ROWS.items():
             ours = modules["ours"][row]
             reasons = dict.fromkeys((missed.get(row), costs.REMARKS.get((host, row)),
-                                     *(modules[module][row].problem for module in modules)))
+                                     *(table.in_words(modules[module][row].problem) for module in modules)))
             why = [notes.number(reason) for reason in reasons if reason]
             ratio = table.quotient(costs.ratio(ours, costs.best(costs.rivals(modules, row))))
             rows.append((text, *(figure(modules[module][row]) for module in (*others, "ours")),

@@ -140,10 +140,12 @@ def cost_lines(host, modules):
         remarks += [f"  ! {text}: {over}"] if over else []
         remarks += [f"  * {text}: {remark}"] if remark else []
     problems = sorted({cost.problem for rows in modules.values() for cost in rows.values() if cost.problem})
-    for problem in problems:
-        remarks.append(f"  {problem.split(' ')[0].rstrip(',:')}: " +
-                       ("some NMI did not arrive within four seconds of the host" if problem == "never" else problem))
-    yield from remarks
+    yield from (*remarks, *(f"  {in_words(problem)}" for problem in problems))
+
+
+def in_words(problem):
+    """Why there are no figures."""
+    return f"{problem}: some NMI did not arrive within four seconds of the host" if problem == "never" else problem
 
 
 def target_lines(hosts):
