@@ -29,8 +29,8 @@ HOST_CPUS = sorted(os.sched_getaffinity(0))     # where guests may run
 LONG = bool(os.environ.get('LONG'))     # check-long and check-clients
 BOOT, ANSWER = 600, 120     # seconds of the host's time, which is slow
 TRIES, PLAIN = 40, 4        # to stop a guest right then; those that are left to chance
-# The kernel is not to print between two words of ours; its log holds the answers to 40 sysrq-l.
-CMDLINE = ('console=ttyS0 loglevel=0 log_buf_len=1M mitigations=off nmi_watchdog=0 cryptomgr.notests tsc=reliable '
+# The kernel is not to print between two words of ours.
+CMDLINE = ('console=ttyS0 loglevel=0 mitigations=off nmi_watchdog=0 cryptomgr.notests tsc=reliable '
            'no_timer_check panic=-1 rcupdate.rcu_cpu_stall_timeout=300')
 LOGS = '/tmp/*.errors', '/var/log/libvirt/qemu/*.log'
 NUMBERS = itertools.count(1)    # of what guests and QEMU are asked

@@ -98,7 +98,7 @@ def backtrace_test():
         check(not bad, f'the guest complains: {bad}')
     yield "the guest's kernel has no complaint of NMIs when it boots", own_checks
 
-    rounds, at_once = (25, 40) if LONG else (5, 1)
+    rounds, at_once = (100, 10) if LONG else (5, 1)
     busy(here)
     yield f'each CPU answers to sysrq-l {rounds * at_once} times under load, with one NMI each', \
         lambda: backtraces(here, rounds, at_once)
