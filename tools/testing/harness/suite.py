@@ -17,6 +17,8 @@ ON_BOCHS = "intel", "intel-soft", "intel-pml", "intel-arrow-lake"
 
 # It is for more than one CPU, and wants to do what it likes to them.
 SMP_TEST = "nmi_smp_test"
+# The strict CPU minds that KVM keeps a VMCB's clean bits while the CPU is off.
+SUSPENDED = "amd",
 
 # An emulator keeps a CPU busy, and emulated time must not fall too far behind.
 HOSTS_AT_ONCE = 2
