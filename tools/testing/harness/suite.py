@@ -15,7 +15,6 @@ HOSTS = "amd amd-vnmi intel intel-soft"
 OPTIONAL = "amd-strict amd-strict-vnmi intel-pml intel-arrow-lake"
 ON_BOCHS = "intel", "intel-soft", "intel-pml", "intel-arrow-lake"
 
-# It is for more than one CPU, and wants to do what it likes to them.
 SMP_TEST = "nmi_smp_test"
 # The strict CPU minds that KVM keeps a VMCB's clean bits while the CPU is off.
 SUSPENDED = "amd",
@@ -106,6 +105,17 @@ def command(host, folder, steps, *options, before="", after="", limit=TEST_LIMIT
     script = "".join(f"{{ {step.script(limit)}; }} || status=1\n" for step in steps)
     return [str(TESTING / "hosts/run"), host, *options, *files, "--",
             f"{PATIENCE if host == NESTED else ''}{before}status=0\n{script}{after}exit $status"]
+
+
+def several_cpus(host, folder, suspend, *options, before="", **more):
+    """The command for the test of several CPUs, two here, which may do what it likes to them.
+
+    suspend: and to the host, where that can be."""
+    may = "offline suspend" if suspend and host in SUSPENDED else "offline"
+    # A host that is suspended would lose this machine's files; in Bochs it sees none.
+    alone = () if host in ON_BOCHS else ("--alone",)
+    return command(host, folder, [Step(None, (SMP_TEST,))], *options, *alone, "--cpus", "2",
+                   before=f"export NMI_TEST_MAY='{may}'\n{before}", **more)
 
 
 if __name__ == "__main__":
