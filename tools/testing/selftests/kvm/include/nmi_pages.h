@@ -8,7 +8,9 @@
 /* The guest's page table entry of a 4 KiB page that is mapped. */
 uint64_t *guest_pte(struct kvm_vcpu *vcpu, uint64_t gva);
 
-/* A page at @gva that user mode may use too; returns where the host sees it. */
+/* A page at @gva, such as this, that user mode may use too; returns where the host sees it. */
+#define USER_PAGE	0x10000000ul
+
 void *map_user_page(struct kvm_vcpu *vcpu, uint64_t gva);
 
 /* Take a page out of KVM's page tables: its next use is an exit. */

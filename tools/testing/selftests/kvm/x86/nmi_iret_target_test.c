@@ -19,7 +19,6 @@
 #define CODE16		0x40
 #define DATA16		0x48
 
-#define USER_PAGE	0x10000000ul
 #define LOW_PAGE	0x1000ul	/* below KVM_UTIL_MIN_VADDR */
 
 extern char low_target[], target_end[];

@@ -305,6 +305,15 @@ PAYLOAD(sysret64, "sysretq", "ud2");
 
 #define USER_FLAGS	(RFLAGS_FIXED | RFLAGS_IF | RFLAGS_OF)
 
+/* Where the guest's stack is not to be used, or is user mode's. */
+static void give_handlers_stacks(struct kvm_vcpu *vcpu)
+{
+	set_ist(vcpu, 1, guest_stack_top(0));
+	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
+	set_ist(vcpu, 2, guest_stack_top(1));
+	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
+}
+
 /* The user's page does not exist: whatever comes first shows what SYSRET loaded. */
 static void sysret(void)
 {
@@ -323,10 +332,7 @@ static void sysret(void)
 	home.ss = sregs.ds.selector;
 	home.rsp = regs.rsp;
 	sync_global_to_guest(vcpu->vm, home);
-	set_ist(vcpu, 1, guest_stack_top(0));
-	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 1);
-	set_ist(vcpu, 2, guest_stack_top(1));
-	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 2);
+	give_handlers_stacks(vcpu);
 	regs.rcx = NO_PAGE;
 	regs.r11 = USER_FLAGS;
 	run_insn(vcpu, &regs);
@@ -566,8 +572,6 @@ static void pushf_at_0(void)
 }
 
 /* SMAP keeps the kernel from data in pages of user mode, and not from code there. */
-#define USER_PAGE	0x10000000ul
-
 extern char user_int[], user_int_end[];
 asm(".pushsection .text\n"
 	"user_int: int $0x61; nop; movabs $shadow_end, %rax; jmp *%rax\n"
@@ -608,10 +612,7 @@ static void check_pushf_with_smap(uint64_t rflags, bool faults)
 
 	fixup = (uint64_t)shadow_end;
 	vcpu = stop_with_smap_at(pushf_nowhere, rflags, &regs);
-	set_ist(vcpu, 1, guest_stack_top(0));
-	set_gate(vcpu, PF_VECTOR, event_entry_14, INTERRUPT_GATE, 1);
-	set_ist(vcpu, 2, guest_stack_top(1));
-	set_gate(vcpu, NMI_VECTOR, event_entry_2, INTERRUPT_GATE, 2);
+	give_handlers_stacks(vcpu);
 	page = map_user_page(vcpu, USER_PAGE);
 	*page = 0;
 	regs.rsp = USER_PAGE + sizeof(*page);

@@ -28,7 +28,6 @@ enum { STAGE_DIFFERENT = STAGE_OWN };
 #define MAX_NOTES	4096
 
 #define INT_VECTOR	0x61
-#define USER_PAGE	0x10000000ul
 #define RFLAGS_STATUS	0x8d5ul		/* CF PF AF ZF SF OF */
 
 void stress_sequence(void);
